@@ -1,0 +1,192 @@
+"""Reads ``translation_configs/`` into a :class:`Config`, or says which key of which file is wrong.
+
+This is the one place where configuration is parsed; everything behind it has types.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import ConfigError, UnknownNameError, suggestion
+from pipeline.model.base import pretty_json
+from pipeline.model.configs import (
+    ChannelsFile,
+    Config,
+    EnvironmentsFile,
+    InterpreterConfig,
+    PinsFile,
+    PlatformsFile,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+TABLES: Final[dict[str, type[BaseModel]]] = {
+    "pins": PinsFile,
+    "environments": EnvironmentsFile,
+    "platforms": PlatformsFile,
+    "channels": ChannelsFile,
+}
+"""The files that are not interpreters; each other ``*.toml`` is one interpreter."""
+
+SCHEMAS: Final[dict[str, type[BaseModel]]] = {**TABLES, "interpreter": InterpreterConfig}
+
+
+def load_config(root: Path) -> Config:
+    """Read and check every file in *root*.
+
+    Raises:
+        ConfigError: a file is missing, is not TOML, or does not fit its schema.
+        UnknownNameError: a file names something that another file should define.
+    """
+    config = Config(
+        root=PurePosixPath(root.as_posix()),
+        platforms=_read(root / "platforms.toml", PlatformsFile).platforms,
+        bases=(environments := _read(root / "environments.toml", EnvironmentsFile)).bases,
+        environments=environments.environments,
+        pins=_read(root / "pins.toml", PinsFile).pins,
+        interpreters=_read_interpreters(root),
+        channels=_read(root / "channels.toml", ChannelsFile),
+    )
+    _check_references(config)
+    return config
+
+
+def json_schemas() -> dict[str, bytes]:
+    """Return the JSON Schema of every kind of file, by file name."""
+    return {
+        f"{name}.schema.json": pretty_json(model.model_json_schema(by_alias=True))
+        for name, model in SCHEMAS.items()
+    }
+
+
+def _read_interpreters(root: Path) -> dict[str, InterpreterConfig]:
+    found = {}
+    for path in sorted(root.glob("*.toml")):
+        if path.stem in TABLES:
+            continue
+        interpreter = _read(path, InterpreterConfig)
+        if interpreter.interpreter != path.stem:
+            msg = (
+                f"{path}: key interpreter: is {interpreter.interpreter!r}, but the file's name says "
+                f"{path.stem!r}. Name the file after the interpreter."
+            )
+            raise ConfigError(msg)
+        found[path.stem] = interpreter
+    return found
+
+
+def _read(path: Path, model: type[M]) -> M:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"{path}: no such file. Run this from the project's root, or name it with --configs."
+        raise ConfigError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not valid TOML: {error}"
+        raise ConfigError(msg) from error
+    try:
+        # TOML has no tuples and its dates are objects: JSON mode accepts the lists, as-is dates too.
+        return model.model_validate_json(json.dumps(data, default=str), strict=False)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, model, error))) from error
+
+
+def _explain(path: Path, model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"]) or "the file"
+        yield f"{path}: key {key}: {_complaint(model, detail)}"
+
+
+def _complaint(model: type[BaseModel], detail: ErrorDetails) -> str:
+    given = detail.get("input")
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            name = str(detail["loc"][-1])
+            return f"is not known here. {suggestion(name, _siblings(model, detail['loc']))}"
+        case "missing":
+            return "is missing."
+        case "literal_error" | "enum":
+            allowed = [word.strip("' ") for word in _words(str(context.get("expected", "")))]
+            return f"{given!r} is not one of its values. {suggestion(str(given), allowed)}"
+        case _:
+            return f"{detail['msg']} (it is {given!r})."
+
+
+def _words(expected: str) -> list[str]:
+    return expected.replace(" or ", ", ").split(", ")
+
+
+def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed in the table that holds the last part of *location*."""
+    schema: Any = model.model_json_schema(by_alias=True)
+    definitions = schema.get("$defs", {})
+    for part in location[:-1]:
+        schema = _resolved(_child(schema, part), definitions)
+    return sorted(schema.get("properties", {}))
+
+
+def _child(schema: Any, part: int | str) -> Any:
+    if isinstance(part, int):
+        return schema.get("items", {})
+    if part in schema.get("properties", {}):
+        return schema["properties"][part]
+    if isinstance(schema.get("additionalProperties"), dict):
+        return schema["additionalProperties"]
+    return schema  # a discriminator's value is a step of the location, but not of the schema
+
+
+def _resolved(schema: Any, definitions: Any) -> Any:
+    if "$ref" in schema:
+        return definitions[schema["$ref"].rsplit("/", 1)[-1]]
+    if "discriminator" in schema:
+        branches = [_resolved(branch, definitions) for branch in schema["oneOf"]]
+        merged = {key: value for branch in branches for key, value in branch["properties"].items()}
+        return {"properties": merged}
+    return schema
+
+
+def _check_references(config: Config) -> None:
+    for name, environment in config.environments.items():
+        where = f"environments.toml: key environments.{name}.base"
+        known("base", environment.base, config.bases, where=where)
+    for name, interpreter in config.interpreters.items():
+        _check_interpreter(config, f"{name}.toml", interpreter)
+    for channel in ("release", "nightly"):
+        for interpreter_name in getattr(config.channels, channel).interpreters:
+            where = f"channels.toml: key {channel}.interpreters"
+            known("interpreter", interpreter_name, config.interpreters, where=where)
+
+
+def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig) -> None:
+    for platform in interpreter.platforms:
+        known("platform", platform, config.platforms, where=f"{file}: key platforms")
+    for pin in interpreter.source.toolchain:
+        known("pin", pin, config.pins, where=f"{file}: key source.toolchain")
+    environments = {
+        "translation.environment": (interpreter.translation.environment,),
+        "verify.environments": interpreter.verify.environments,
+    }
+    for key, names in environments.items():
+        for name in names:
+            known("environment", name, config.environments, where=f"{file}: key {key}")
+
+
+T = TypeVar("T")
+
+
+def known(kind: str, name: str, table: dict[str, T], *, where: str) -> T:
+    """Return ``table[name]``.
+
+    Raises:
+        UnknownNameError: there is no such entry; the message has the allowed names.
+    """
+    try:
+        return table[name]
+    except KeyError:
+        raise UnknownNameError(kind, name, sorted(table), where=where) from None

@@ -1,0 +1,260 @@
+"""Tar archives: written so that equal content gives equal bytes, read as hostile until checked.
+
+Written archives have sorted members, one owner, one time stamp and modes 0755 or 0644, in the
+ustar format where names fit and pax where they do not. The gzip header has no name and no time.
+"""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+import zstandard
+
+from pipeline.effects.files import CHUNK, new_file
+from pipeline.errors import UnsafeArchiveError
+
+GZIP_LEVEL: Final = 9
+ZSTD_LEVEL: Final = 19
+LARGEST_UNPACKED: Final = 8 << 30
+MOST_MEMBERS: Final = 200_000
+
+
+class Compression(StrEnum):
+    """How an archive is compressed."""
+
+    NONE = ""
+    GZIP = "gz"
+    ZSTD = "zst"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A member of an archive to be written: a file, a symbolic link, or an empty directory."""
+
+    path: str
+    content: bytes | Path = b""
+    executable: bool = False
+    link: str | None = None
+    directory: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Whom the members belong to; numbers only, since names mean nothing elsewhere."""
+
+    uid: int = 0
+    gid: int = 0
+
+
+def write_archive(
+    path: Path,
+    entries: Iterable[Entry],
+    *,
+    epoch: int,
+    compression: Compression = Compression.NONE,
+    owner: Owner = Owner(),  # noqa: B008 - frozen
+) -> None:
+    """Write *entries* and the directories they need to *path*; see the module for the form.
+
+    ``epoch`` is every member's time, in seconds since 1970.
+    """
+    by_path = {entry.path: entry for entry in entries}
+    with (
+        new_file(path) as raw,
+        _compressing(raw, compression) as stream,
+        tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name in sorted(_with_parents(by_path)):
+            _add(archive, name, by_path.get(name), epoch, owner)
+
+
+def _with_parents(paths: Iterable[str]) -> set[str]:
+    found = set()
+    for path in paths:
+        found.add(path)
+        found.update(str(parent) for parent in PurePosixPath(path).parents)
+    return found - {"."}
+
+
+def _add(
+    archive: tarfile.TarFile, name: str, entry: Entry | None, epoch: int, owner: Owner
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.mtime, member.uid, member.gid = epoch, owner.uid, owner.gid
+    if entry is None or entry.directory:
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(member)
+    elif entry.link is not None:
+        member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, entry.link
+        archive.addfile(member)
+    else:
+        member.mode = 0o755 if entry.executable else 0o644
+        with _opened(entry.content) as content:
+            member.size = content.seek(0, io.SEEK_END)
+            content.seek(0)
+            archive.addfile(member, content)
+
+
+def _opened(content: bytes | Path) -> IO[bytes]:
+    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+
+
+@contextmanager
+def _compressing(raw: IO[bytes], compression: Compression) -> Iterator[IO[bytes]]:
+    with ExitStack() as stack:
+        match compression:
+            case Compression.NONE:
+                yield raw
+            case Compression.GZIP:
+                yield stack.enter_context(
+                    gzip.GzipFile(
+                        filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0
+                    )
+                )
+            case Compression.ZSTD:
+                compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
+                yield stack.enter_context(compressor.stream_writer(raw, closefd=False))
+
+
+def entries_of(directory: Path, prefix: str) -> list[Entry]:
+    """Return the files and links of *directory*, to be packed below *prefix*.
+
+    A file is executable if its owner may execute it; other bits depend on the umask of whoever
+    made it, and are dropped.
+    """
+    found = []
+    for path in sorted(directory.rglob("*")):
+        name = f"{prefix}/{path.relative_to(directory).as_posix()}"
+        if path.is_symlink():
+            found.append(Entry(path=name, link=path.readlink().as_posix()))
+        elif path.is_file():
+            executable = bool(path.stat().st_mode & 0o100)
+            found.append(Entry(path=name, content=path, executable=executable))
+    return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """Give the uncompressed bytes of *path*; what it is decides its name."""
+    with ExitStack() as stack:
+        raw = stack.enter_context(path.open("rb"))
+        if path.suffix in {".gz", ".tgz"}:
+            yield stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
+        elif path.suffix == ".zst":
+            yield stack.enter_context(zstandard.ZstdDecompressor().stream_reader(raw))
+        else:
+            yield raw
+
+
+def members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
+    """Return the headers of every member, without unpacking anything.
+
+    Raises:
+        UnsafeArchiveError: it cannot be read to its end, or holds more than any release does.
+    """
+    found, total = [], 0
+    try:
+        with _reading(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                found.append(member)
+                total += member.size
+                if total > LARGEST_UNPACKED or len(found) > MOST_MEMBERS:
+                    msg = f"{path.name}: {member.name}: unpacks to more than the limits allow."
+                    raise UnsafeArchiveError(msg)
+            _read_to_end(stream)
+    except (tarfile.TarError, EOFError, OSError, zstandard.ZstdError, zlib.error) as error:
+        msg = f"{path.name}: not a readable tar archive: {error}"
+        raise UnsafeArchiveError(msg) from error
+    return tuple(found)
+
+
+def _read_to_end(stream: IO[bytes]) -> None:
+    """Read what follows the last member, so that a checksum at the very end is checked too."""
+    while stream.read(CHUNK):
+        pass
+
+
+def uncompressed_digest(path: Path) -> str:
+    """Return the sha256 of the tar stream inside a compressed archive."""
+    digest = hashlib.sha256()
+    with _reading(path) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def unpack(path: Path, directory: Path) -> None:
+    """Unpack *path* into *directory*, refusing every member that could reach outside it.
+
+    Raises:
+        UnsafeArchiveError: a member is absolute, climbs out, or is a device; it is named.
+    """
+    members_of(path)
+    try:
+        with _reading(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            archive.extractall(directory, filter="data")
+    except tarfile.FilterError as error:
+        msg = f"{path.name}: {error}. Nothing of this archive may be used."
+        raise UnsafeArchiveError(msg) from error
+    except (tarfile.TarError, EOFError, OSError) as error:
+        msg = f"{path.name}: cannot be unpacked: {error}"
+        raise UnsafeArchiveError(msg) from error
+
+
+def unpack_zip(path: Path, directory: Path) -> None:
+    """Unpack a zip file (a wheel) into *directory*.
+
+    Raises:
+        UnsafeArchiveError: it is damaged, too large, or a member could reach outside.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(names) > MOST_MEMBERS or _unpacked_size(archive) > LARGEST_UNPACKED:
+                msg = f"{path.name}: unpacks to more than the limits allow."
+                raise UnsafeArchiveError(msg)
+            for name in names:
+                if not is_inside(name):
+                    msg = f"{path.name}: {name!r} would be written outside. Nothing of it is used."
+                    raise UnsafeArchiveError(msg)
+            archive.extractall(directory)
+    except (zipfile.BadZipFile, OSError, zlib.error) as error:
+        msg = f"{path.name}: not a readable zip archive: {error}"
+        raise UnsafeArchiveError(msg) from error
+
+
+def _unpacked_size(archive: zipfile.ZipFile) -> int:
+    return sum(member.file_size for member in archive.infolist())
+
+
+def is_inside(name: str) -> bool:
+    """Whether a member's name stays below the directory it is unpacked into."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def read_files(path: Path, *, largest: int) -> Mapping[str, bytes]:
+    """Return the regular files of a small tar file by name; *largest* is in bytes.
+
+    Raises:
+        UnsafeArchiveError: it is not a tar file, or its files are larger than expected.
+    """
+    files: dict[str, bytes] = {}
+    members = members_of(path)
+    if sum(member.size for member in members) > largest:
+        msg = f"{path.name}: holds more than {largest} bytes, which is not expected of it."
+        raise UnsafeArchiveError(msg)
+    with _reading(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isfile() and (content := archive.extractfile(member)) is not None:
+                files[member.name] = content.read()
+    return files

@@ -1,0 +1,113 @@
+"""What people see: steps with their time, progress, and a table at the end.
+
+On a terminal a running step is one line with its phase and time; elsewhere (CI, a file) every
+event is a plain line. Results that programs read go to standard output, all this to standard error.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+Clock = Callable[[], float]
+
+
+class Step:
+    """A piece of work that is under way."""
+
+    def __init__(self, console: "Console", title: str, progress: Progress | None) -> None:
+        self._console = console
+        self._title = title
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task(escape(title), total=None)
+        self.skipped: str | None = None
+
+    def phase(self, name: str, done: int | None = None, total: int | None = None) -> None:
+        """Say which part has begun; *done* of *total* parts are behind."""
+        if self._progress is None or self._task is None:
+            part = "" if done is None or total is None else f" ({done + 1}/{total})"
+            self._console.line(f"  {self._title}: {name}{part}")
+        else:
+            description = f"{escape(self._title)}: [cyan]{escape(name)}"
+            self._progress.update(
+                self._task, description=description, completed=done, total=total
+            )
+
+    def advance(self, amount: int, total: int) -> None:
+        """Move the bar on by *amount* of *total*; plain output stays quiet."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=amount, total=total)
+
+    def skip(self, reason: str) -> None:
+        """Say that there was nothing to do, and why."""
+        self.skipped = reason
+
+
+class Console:
+    """Writes progress to standard error."""
+
+    def __init__(self, *, rich_console: RichConsole | None = None, clock: Clock = time.monotonic) -> None:
+        self._rich = rich_console or RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._clock = clock
+        self._nested = 0
+
+    def line(self, text: str) -> None:
+        """Write one line."""
+        self._rich.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """Write one line that should not be overlooked."""
+        self._rich.print(f"[yellow]{escape(text)}")
+
+    def fail(self, text: str) -> None:
+        """Write what went wrong."""
+        self._rich.print(f"[red]{escape(text)}")
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show *title* while the block runs, and afterwards how it ended and how long it took."""
+        started = self._clock()
+        with self._live() as progress:
+            step = Step(self, title, progress)
+            if progress is None:
+                self.line(f"{title} ...")
+            try:
+                yield step
+            except BaseException:
+                self._ended("[red]failed", title, started, None)
+                raise
+        self._ended("[green]done", title, started, step.skipped)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table; nothing in it is folded, so that digests can be copied."""
+        table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(escape(column), no_wrap=True, overflow="ignore")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self._rich.print(table, crop=False)
+
+    @contextmanager
+    def _live(self) -> Iterator[Progress | None]:
+        if not self._rich.is_terminal or self._nested or os.environ.get("CI"):
+            yield None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._nested += 1
+        try:
+            with Progress(*columns, console=self._rich, transient=True) as progress:
+                yield progress
+        finally:
+            self._nested -= 1
+
+    def _ended(self, how: str, title: str, started: float, skipped: str | None) -> None:
+        seconds = self._clock() - started
+        if skipped is not None:
+            self._rich.print(f"[dim]{escape(title)}: {escape(skipped)}")
+        else:
+            self._rich.print(f"{how}[/] {escape(title)} ({seconds:.1f} s)")

@@ -1,0 +1,40 @@
+"""What every stage is given: the ports to the outside, and where to write. It holds no results."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.effects.clock import Now
+from pipeline.effects.console import Console, Step
+from pipeline.effects.engine import Engine
+from pipeline.effects.files import WorkDirectory
+from pipeline.effects.http import HttpClient
+from pipeline.effects.process import ProcessRunner
+from pipeline.model.configs import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The ports, passed to every stage.
+
+    ``root`` is the project's directory, with ``translation_configs/``, ``dockerfiles/`` and
+    ``packaging/``. ``releaser`` is who publishes, for the ledger.
+    """
+
+    root: Path
+    config: Config
+    work: WorkDirectory
+    engine: Engine
+    process: ProcessRunner
+    http: HttpClient
+    console: Console
+    now: Now
+    releaser: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOutput:
+    """Where a stage writes: its *directory* becomes final under *key* when the stage returns."""
+
+    key: str
+    directory: Path
+    step: Step

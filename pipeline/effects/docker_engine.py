@@ -1,0 +1,328 @@
+"""Docker's API through its SDK: a local socket, ``DOCKER_HOST``, or Podman's socket.
+
+Files go in and out as tar streams, never as bind mounts, so that the engine may be elsewhere.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+
+from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
+from pipeline.effects.process import Completed
+from pipeline.errors import (
+    EngineUnavailableError,
+    ImageError,
+    PipelineError,
+    StepSilentError,
+    StepTimeoutError,
+)
+
+API_TIMEOUT: Final = 600
+WORKSPACE_LABEL: Final = "org.rpython-pipeline.workspace"
+SESSION_LABEL: Final = "org.rpython-pipeline.session"
+STOP_GRACE: Final = 10
+LAST_LINES: Final = 20
+POLL: Final = 1.0
+
+
+class DockerEngine:
+    """An engine that speaks Docker's API; *workspace* keeps work directories apart."""
+
+    def __init__(self, workspace: str, client: docker.DockerClient | None = None) -> None:
+        self._workspace = workspace
+        self._given = client
+
+    @property
+    def _client(self) -> docker.DockerClient:
+        if self._given is None:
+            try:
+                self._given = docker.from_env(timeout=API_TIMEOUT)
+            except DockerException as error:
+                raise _unavailable(error) from error
+        return self._given
+
+    def info(self) -> EngineInfo:
+        """Ask the engine for its properties."""
+        with _engine_errors():
+            told: dict[str, Any] = self._client.info()
+        return EngineInfo(
+            version=str(told.get("ServerVersion", "?")),
+            machine=str(told["Architecture"]),
+            cpus=int(told["NCPU"]),
+            memory=int(told["MemTotal"]),
+            storage=str(told.get("DockerRootDir", "")),
+        )
+
+    def has_image(self, image: str) -> bool:
+        """Whether the engine holds an image of this id or reference."""
+        return self.image_id(image) is not None
+
+    def image_id(self, reference: str) -> str | None:
+        """Return the id of the image that *reference* stands for, or None."""
+        with _engine_errors():
+            try:
+                return str(self._client.images.get(reference).id)
+            except ImageNotFound:
+                return None
+
+    def image_machine(self, image: str) -> str:
+        """Return the architecture of an image, in OCI's names."""
+        with _engine_errors():
+            return str(self._client.images.get(image).attrs["Architecture"])
+
+    def pull(self, reference: str, *, oci_platform: str, on_line: OnLine) -> str:
+        """Fetch an image by digest; return its id."""
+        on_line(f"pull {reference}")
+        with _engine_errors():
+            try:
+                image = self._client.images.pull(reference, platform=oci_platform)
+            except APIError as error:
+                msg = (
+                    f"{reference}: cannot be pulled: {error.explanation or error}. Check the "
+                    "digest and the registry, or use a base of kind 'bootstrap' in "
+                    "environments.toml, which needs no registry."
+                )
+                raise ImageError(msg) from error
+        return str((image[0] if isinstance(image, list) else image).id)
+
+    def build(
+        self,
+        context: Path,
+        *,
+        tag: str,
+        arguments: Mapping[str, str],
+        oci_platform: str,
+        on_line: OnLine,
+    ) -> str:
+        """Build the tar file *context*; return the image's id."""
+        lines: list[str] = []
+        with _engine_errors(), context.open("rb") as stream:
+            for event in self._client.api.build(
+                fileobj=stream,
+                custom_context=True,
+                tag=tag,
+                buildargs=dict(arguments),
+                platform=oci_platform,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            ):
+                for line in str(event.get("stream") or event.get("error") or "").splitlines():
+                    lines.append(line)
+                    on_line(line)
+                if "error" in event:
+                    last = "\n".join(lines[-LAST_LINES:])
+                    msg = f"{tag}: the image build failed:\n{last}"
+                    raise ImageError(msg)
+        found = self.image_id(tag)
+        if found is None:
+            msg = f"{tag}: the engine reported no error, but has no such image after the build."
+            raise ImageError(msg)
+        return found
+
+    def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
+        """Run *step*, or wait for the container that an earlier run started for it."""
+        with _engine_errors():
+            container, adopted = self._started(step)
+            done = False
+            try:
+                status = _follow(container, step, on_line)
+                if status == 0:
+                    _save(container.get_archive(step.output)[0], output)
+                done = True
+            finally:
+                # Ctrl-C, a watchdog or an error ends here too: no container is left running.
+                _remove(container, kill_first=not done)
+        return StepResult(status=status, adopted=adopted)
+
+    def _started(self, step: ContainerStep) -> tuple[Container, bool]:
+        """Return the step's running or finished container, and whether it was there already."""
+        name = f"rpp-{self._workspace}-{step.name}"
+        with contextlib.suppress(NotFound):
+            container = self._client.containers.get(name)
+            if container.status == "running" or _succeeded(container):
+                return container, True
+            _remove(container)
+        container = self._client.containers.create(
+            step.image_id,
+            list(step.command),
+            name=name,
+            working_dir=step.directory,
+            environment=dict(step.environment),
+            user=step.user,
+            labels={WORKSPACE_LABEL: self._workspace},
+            **_confinement(step.seccomp),
+        )
+        try:
+            for archive in step.inputs:
+                with archive.open("rb") as stream:
+                    container.put_archive("/", stream)
+            container.start()
+        except BaseException:
+            _remove(container)
+            raise
+        return container, False
+
+    @contextlib.contextmanager
+    def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
+        """Start a container without network for several commands; removed at the end."""
+        with _engine_errors():
+            container = self._client.containers.create(
+                image_id,
+                ["sleep", "86400"],
+                name=f"rpp-{self._workspace}-session-{uuid.uuid4().hex[:12]}",
+                user=user,
+                init=True,
+                labels={WORKSPACE_LABEL: self._workspace, SESSION_LABEL: "yes"},
+                **_confinement(None),
+            )
+            try:
+                container.start()
+                yield DockerSession(container)
+            finally:
+                _remove(container)
+
+    def remove_leftovers(self) -> None:
+        """Remove the sessions of killed runs of this work directory."""
+        with _engine_errors():
+            labels = [f"{WORKSPACE_LABEL}={self._workspace}", f"{SESSION_LABEL}=yes"]
+            for container in self._client.containers.list(all=True, filters={"label": labels}):
+                _remove(container)
+
+
+class DockerSession:
+    """A running container; commands are ended by ``timeout`` inside it."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    def copy_into(self, archive: Path, directory: str) -> None:
+        """Unpack a tar file into *directory* of the container."""
+        with _engine_errors(), archive.open("rb") as stream:
+            self._container.put_archive(directory, stream)
+
+    def call(
+        self,
+        argv: tuple[str, ...],
+        *,
+        timeout: int = 60,
+        environment: Mapping[str, str] | None = None,
+        directory: str = "/",
+    ) -> Completed:
+        """Run a command to its end; after *timeout* seconds it is killed (status 137)."""
+        limited = ["timeout", "--signal=KILL", str(timeout), *argv]
+        with _engine_errors():
+            answer = self._container.exec_run(
+                limited, demux=True, environment=dict(environment or {}), workdir=directory
+            )
+        stdout, stderr = answer.output
+        return Completed(
+            argv=argv, status=int(answer.exit_code or 0), stdout=stdout or b"", stderr=stderr or b""
+        )
+
+
+def _confinement(seccomp: str | None) -> dict[str, Any]:
+    """No network, no capability, no way to gain one."""
+    options = ["no-new-privileges:true"]
+    if seccomp is not None:
+        options.append(f"seccomp={seccomp}")
+    return {"network_mode": "none", "cap_drop": ["ALL"], "security_opt": options}
+
+
+def _succeeded(container: Container) -> bool:
+    state = container.attrs["State"]
+    return state["Status"] == "exited" and state["ExitCode"] == 0
+
+
+def _follow(container: Container, step: ContainerStep, on_line: OnLine) -> int:
+    """Pass on the container's lines until it ends; return its exit status."""
+    lines: queue.Queue[str | BaseException | None] = queue.Queue()
+    threading.Thread(target=_read_lines, args=(container, lines), daemon=True).start()
+    started = last_line = time.monotonic()
+    while True:
+        try:
+            line = lines.get(timeout=POLL)
+        except queue.Empty:
+            line = ""
+        now = time.monotonic()
+        if line is None:
+            return int(container.wait()["StatusCode"])
+        if isinstance(line, BaseException):
+            raise line
+        if line:
+            last_line = now
+            on_line(line)
+        if now - started > step.timeout:
+            msg = f"not finished after {step.timeout:.0f} s, so its container was stopped."
+            raise StepTimeoutError(msg)
+        if now - last_line > step.silence:
+            msg = (
+                f"wrote nothing for {step.silence:.0f} s, so its container was stopped. If this "
+                "step may be silent for longer, raise translation.silence in its config."
+            )
+            raise StepSilentError(msg)
+
+
+def _read_lines(container: Container, lines: queue.Queue[str | BaseException | None]) -> None:
+    """Split the container's output into lines; ends with None, or with what went wrong."""
+    rest = b""
+    try:
+        for chunk in container.logs(stream=True, follow=True):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                lines.put(line.decode(errors="replace"))
+        if rest:
+            lines.put(rest.decode(errors="replace"))
+    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        lines.put(error)
+    else:
+        lines.put(None)
+
+
+def _save(chunks: Iterator[bytes], path: Path) -> None:
+    with path.open("wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+
+
+def _remove(container: Container, *, kill_first: bool = False) -> None:
+    with contextlib.suppress(NotFound):
+        if kill_first:
+            with contextlib.suppress(APIError):
+                container.stop(timeout=STOP_GRACE)
+        container.remove(force=True, v=True)
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Turn the SDK's errors into ours; ours pass."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _unavailable(error) from error
+    except APIError as error:
+        msg = f"the container engine refused: {error.explanation or error}"
+        raise EngineUnavailableError(msg) from error
+    except DockerException as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> EngineUnavailableError:
+    msg = (
+        f"no container engine answers at DOCKER_HOST or the local socket: {error}. Start one "
+        "(systemctl start docker), set DOCKER_HOST, or as root run: "
+        "python -m pipeline doctor --provision"
+    )
+    return EngineUnavailableError(msg)

@@ -1,0 +1,117 @@
+"""The port to a container engine: images, steps that run to their end, and sessions."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.effects.process import Completed
+
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What an engine says of itself; memory in bytes, ``machine`` as ``uname -m`` has it."""
+
+    version: str
+    machine: str
+    cpus: int
+    memory: int
+    storage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerStep:
+    """One command that runs to its end in a container of its own.
+
+    ``name`` is made from the step's key: a run that was killed finds its container again.
+    ``inputs`` are tar files unpacked at ``/``. ``output`` is a directory in the container.
+    ``timeout`` and ``silence`` (no line written) are in seconds. There is no network.
+    """
+
+    name: str
+    image_id: str
+    command: tuple[str, ...]
+    directory: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+    output: str
+    user: str = "1000:1000"
+    seccomp: str | None = None
+    timeout: float
+    silence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """How a step ended; ``adopted`` if an earlier run had started it."""
+
+    status: int
+    adopted: bool
+
+
+class Session(Protocol):
+    """A container that several commands are run in, one after the other."""
+
+    def copy_into(self, archive: Path, directory: str) -> None:
+        """Unpack a tar file (also gzip) into *directory* of the container."""
+
+    def call(
+        self,
+        argv: tuple[str, ...],
+        *,
+        timeout: int = 60,
+        environment: Mapping[str, str] | None = None,
+        directory: str = "/",
+    ) -> Completed:
+        """Run a command to its end; after *timeout* seconds it is killed (status 137)."""
+
+
+class Engine(Protocol):
+    """What the pipeline needs of Docker, Podman or another engine with Docker's API."""
+
+    def info(self) -> EngineInfo:
+        """Ask the engine for its properties; raises EngineUnavailableError."""
+
+    def has_image(self, image: str) -> bool:
+        """Whether the engine holds an image of this id or reference."""
+
+    def image_machine(self, image: str) -> str:
+        """Return the architecture of an image, in OCI's names (``amd64``)."""
+
+    def image_id(self, reference: str) -> str | None:
+        """Return the id of the image that *reference* (a tag) stands for, or None."""
+
+    def pull(self, reference: str, *, oci_platform: str, on_line: OnLine) -> str:
+        """Fetch an image by digest from its registry; return its id."""
+
+    def build(
+        self,
+        context: Path,
+        *,
+        tag: str,
+        arguments: Mapping[str, str],
+        oci_platform: str,
+        on_line: OnLine,
+    ) -> str:
+        """Build the tar file *context*, which has a ``Dockerfile``; return the image's id."""
+
+    def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
+        """Run *step*, or wait for the container that an earlier run started for it.
+
+        The output directory is written to *output* as a tar file when the command succeeded.
+
+        Raises:
+            StepTimeoutError: it took too long.
+            StepSilentError: it wrote nothing for too long.
+        """
+
+    def session(
+        self, image_id: str, *, user: str = "1000:1000"
+    ) -> AbstractContextManager[Session]:
+        """Start a container without network for several commands; removed at the end."""
+
+    def remove_leftovers(self) -> None:
+        """Remove the sessions of killed runs of this work directory."""

@@ -1,0 +1,122 @@
+"""The network: downloads of pinned files, and nothing else."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import IO, Final
+
+import requests
+
+from pipeline.effects.files import CHUNK, new_file, sha256_of
+from pipeline.errors import DigestMismatchError, DownloadError
+from pipeline.model.configs import Pin
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS: Final = 5
+RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
+CONNECT_TIMEOUT: Final = 15.0
+READ_TIMEOUT: Final = 60.0
+LONGEST_WAIT: Final = 60.0
+
+OnBytes = Callable[[int], None]
+
+
+class _RetryableError(Exception):
+    """A fault that may pass; ``wait`` is what the server asked for, in seconds."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class HttpClient:
+    """Downloads files whose digest is known. Faults of the network and 5xx are retried."""
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._session = requests.Session()
+        self._sleep = sleep
+
+    def download(self, pin: Pin, directory: Path, on_bytes: OnBytes = lambda _count: None) -> Path:
+        """Return the pinned file in *directory*, fetched if it is not there yet.
+
+        Raises:
+            DownloadError: it cannot be had.
+            DigestMismatchError: what is there, or what came, is another file.
+        """
+        final = directory / pin.sha256 / pin.filename
+        if final.exists():
+            if (actual := sha256_of(final)) == pin.sha256:
+                return final
+            logger.warning("%s is damaged (sha256 %s): fetched again", final, actual)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._fetch(pin, final, on_bytes)
+            except _RetryableError as error:
+                if attempt == ATTEMPTS:
+                    msg = (
+                        f"{pin.url}: {error} ({ATTEMPTS} attempts). Check the network and the "
+                        f"proxy settings, or put the file at {final} by hand."
+                    )
+                    raise DownloadError(msg) from error
+                wait = min(error.wait if error.wait is not None else 2.0**attempt, LONGEST_WAIT)
+                logger.info("%s: %s; again in %.0f s", pin.url, error, wait)
+                self._sleep(wait)
+        raise AssertionError  # the loop returns or raises
+
+    def server_date(self, url: str) -> float | None:
+        """Return the time that the server at *url* has, in seconds since 1970, or None."""
+        try:
+            answer = self._session.head(url, timeout=5)
+            return parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        except (requests.RequestException, KeyError, ValueError):
+            return None
+
+    def _fetch(self, pin: Pin, final: Path, on_bytes: OnBytes) -> Path:
+        with new_file(final) as file:
+            actual = self._stream(pin, file, on_bytes)
+            if actual != pin.sha256:
+                raise DigestMismatchError(
+                    pin.url,
+                    expected=pin.sha256,
+                    actual=actual,
+                    remedy="If upstream replaced the file on purpose, find out why, then change "
+                    "translation_configs/pins.toml.",
+                )
+        return final
+
+    def _stream(self, pin: Pin, file: IO[bytes], on_bytes: OnBytes) -> str:
+        digest, received = hashlib.sha256(), 0
+        try:
+            with self._session.get(
+                pin.url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+            ) as answer:
+                _check_status(pin.url, answer)
+                for chunk in answer.iter_content(CHUNK):
+                    received += len(chunk)
+                    if received > pin.size:
+                        msg = f"{pin.url}: more than the pinned {pin.size} bytes came."
+                        raise DownloadError(msg)
+                    digest.update(chunk)
+                    file.write(chunk)
+                    on_bytes(len(chunk))
+        except requests.RequestException as error:
+            raise _RetryableError(str(error)) from error
+        if received < pin.size:
+            msg = f"ended after {received} of {pin.size} bytes"
+            raise _RetryableError(msg)
+        return digest.hexdigest()
+
+
+def _check_status(url: str, answer: requests.Response) -> None:
+    if answer.status_code in RETRIED_STATUS:
+        after = answer.headers.get("Retry-After", "")
+        msg = f"HTTP {answer.status_code}"
+        raise _RetryableError(msg, float(after) if after.isdigit() else None)
+    if answer.status_code != requests.codes.ok:
+        msg = f"{url}: HTTP {answer.status_code}, which a retry would not change. Check the URL."
+        raise DownloadError(msg)

@@ -1,0 +1,116 @@
+"""The only place that starts a process on this machine."""
+
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import CommandError, MissingToolError
+
+logger = logging.getLogger(__name__)
+
+LAST_LINES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A finished process; outputs are bytes, since programs promise nothing about encodings."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text; bytes that are not UTF-8 are replaced."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def last_lines(self) -> str:
+        """The end of what the process wrote, for an error message."""
+        written = (self.stderr or self.stdout).decode(errors="replace")
+        return "\n".join(written.splitlines()[-LAST_LINES:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program from outside: what it is for and which Debian package has it."""
+
+    program: str
+    purpose: str
+    package: str
+
+
+class ProcessRunner:
+    """Runs programs, found on PATH, with an argument list and never through a shell."""
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        tool: Tool,
+        timeout: float = 600,
+        environment: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> Completed:
+        """Run *argv* to its end and return what it wrote.
+
+        Args:
+            argv: the program and its arguments; never holds a secret, since argument lists are
+                public on a machine.
+            tool: what the program is for, for the message when it is missing.
+            timeout: in seconds.
+            environment: variables on top of this process's own.
+            check: whether an error status is an error here.
+
+        Raises:
+            MissingToolError: the program is not installed.
+            CommandError: it failed or took too long; the message has its last lines.
+        """
+        words = tuple(str(word) for word in argv)
+        if self.find(words[0]) is None:
+            raise MissingToolError(tool.program, purpose=tool.purpose, package=tool.package)
+        logger.debug("run %s", shlex.join(words))
+        try:
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout,
+                env={**os.environ, **(environment or {})},
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            msg = f"{shlex.join(words)}: not finished after {timeout:.0f} s, so it was stopped."
+            raise CommandError(msg) from error
+        completed = Completed(
+            argv=words, status=done.returncode, stdout=done.stdout, stderr=done.stderr
+        )
+        if check and done.returncode != 0:
+            msg = f"{shlex.join(words)}: exit status {done.returncode}\n{completed.last_lines}"
+            raise CommandError(msg)
+        return completed
+
+    def find(self, program: str) -> Path | None:
+        """Return where *program* is on PATH, or None."""
+        found = shutil.which(program)
+        return None if found is None else Path(found)
+
+    def start_detached(self, argv: Sequence[str], *, log: Path) -> int:
+        """Start a service that outlives this process, its output in *log*; return its pid."""
+        logger.debug("start %s", shlex.join(argv))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return process.pid

@@ -1,0 +1,200 @@
+"""Every way in which the pipeline can stop: one class and one exit code per cause.
+
+A message says what happened, where (file and key, or job and stage) and what to do next.
+The runner adds the stage and the identifier once, so messages do not repeat them.
+
+Exit codes: 2 is the command line's, 10-19 input, 20-29 machine, 30-39 translation and packaging,
+40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory, 130 an interrupt.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """The pipeline cannot go on. Subclasses name the cause."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(PipelineError):
+    """A file in ``translation_configs/`` is not what its schema asks for."""
+
+    exit_code = 10
+
+
+class UnknownNameError(PipelineError):
+    """A name on the command line or in a config is not one that exists."""
+
+    exit_code = 11
+
+    def __init__(self, kind: str, name: str, allowed: Sequence[str], *, where: str) -> None:
+        super().__init__(f"{where}: unknown {kind} {name!r}. {suggestion(name, allowed)}")
+
+
+class DigestMismatchError(PipelineError):
+    """A file is not the file whose digest is pinned or recorded."""
+
+    exit_code = 12
+
+    def __init__(self, where: str, *, expected: str, actual: str, remedy: str) -> None:
+        super().__init__(f"{where}: sha256 is {actual}, expected {expected}. {remedy}")
+
+
+class DownloadError(PipelineError):
+    """A pinned input cannot be fetched."""
+
+    exit_code = 13
+
+
+class SourceError(PipelineError):
+    """A source tree cannot be assembled or is not fit for this channel."""
+
+    exit_code = 14
+
+
+class MissingToolError(PipelineError):
+    """A program that a stage needs is not installed."""
+
+    exit_code = 20
+
+    def __init__(self, program: str, *, purpose: str, package: str) -> None:
+        super().__init__(
+            f"{program} is not on PATH; it is needed to {purpose}. Install {package} "
+            f"(Debian, Ubuntu: apt-get install {package}), or as root run: "
+            "python -m pipeline doctor --provision"
+        )
+
+
+class EngineUnavailableError(PipelineError):
+    """No container engine answers."""
+
+    exit_code = 21
+
+
+class ImageError(PipelineError):
+    """An image cannot be bootstrapped, pulled or built."""
+
+    exit_code = 22
+
+
+class PreflightError(PipelineError):
+    """The machine is not fit for the work, found before the work began."""
+
+    exit_code = 23
+
+
+class CommandError(PipelineError):
+    """A program ended with an error status."""
+
+    exit_code = 24
+
+
+class PlatformError(PipelineError):
+    """A platform cannot be built on this worker."""
+
+    exit_code = 25
+
+
+class TranslationError(PipelineError):
+    """The RPython toolchain or the C compiler failed."""
+
+    exit_code = 30
+
+
+class StepTimeoutError(PipelineError):
+    """A step took longer than its limit."""
+
+    exit_code = 31
+
+
+class StepSilentError(PipelineError):
+    """A step wrote nothing for longer than its limit; it probably hangs."""
+
+    exit_code = 32
+
+
+class PackageError(PipelineError):
+    """A translated tree lacks what its archive must hold."""
+
+    exit_code = 33
+
+
+class GateError(PipelineError):
+    """A finished archive fails a gate, so it must not be released."""
+
+    exit_code = 40
+
+
+class UnsafeArchiveError(PipelineError):
+    """An archive has a member that must never be unpacked."""
+
+    exit_code = 41
+
+
+class SigningKeyError(PipelineError):
+    """The signing key is missing, expired, about to expire, or another one than configured."""
+
+    exit_code = 50
+
+
+class SignatureError(PipelineError):
+    """A signature does not verify."""
+
+    exit_code = 51
+
+
+class ImmutableNameError(PipelineError):
+    """A public name already stands for other bytes."""
+
+    exit_code = 60
+
+
+class FetchBackError(PipelineError):
+    """What the store gives back is not what was put there."""
+
+    exit_code = 61
+
+
+class LedgerError(PipelineError):
+    """The ledger cannot be read, or is not one."""
+
+    exit_code = 62
+
+
+class ConflictError(PipelineError):
+    """Another process changed the same object first, again and again."""
+
+    exit_code = 63
+
+
+class StoreError(PipelineError):
+    """A store cannot be reached or written."""
+
+    exit_code = 64
+
+
+class WorkdirBusyError(PipelineError):
+    """Another run works in the same directory."""
+
+    exit_code = 70
+
+
+class RecordError(PipelineError):
+    """A stage's record in the work directory cannot be read."""
+
+    exit_code = 71
+
+
+class JobsFailedError(PipelineError):
+    """Several independent jobs failed; each is listed."""
+
+    exit_code = 1
+
+
+def suggestion(name: str, allowed: Sequence[str]) -> str:
+    """Return "Did you mean ...? Allowed: ..." for a wrong *name*."""
+    close = get_close_matches(name, allowed, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(allowed) or 'none'}."

@@ -1,0 +1,39 @@
+"""Files that a release is made of."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.model.base import FileName, Model, Name, Sha256
+
+
+class ArtifactKind(StrEnum):
+    """What a file of a release is; decides how it is listed and with which type it is served."""
+
+    ARCHIVE_GZ = "archive-tar-gz"
+    ARCHIVE_ZST = "archive-tar-zst"
+    MANIFEST = "manifest"
+    CHECKSUMS = "checksums"
+    SIGNATURE = "signature"
+
+
+CONTENT_TYPES: dict[ArtifactKind, str] = {
+    ArtifactKind.ARCHIVE_GZ: "application/gzip",
+    ArtifactKind.ARCHIVE_ZST: "application/zstd",
+    ArtifactKind.MANIFEST: "application/json",
+    ArtifactKind.CHECKSUMS: "text/plain; charset=utf-8",
+    ArtifactKind.SIGNATURE: "application/pgp-signature",
+}
+
+ARCHIVES = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST})
+
+
+class Artifact(Model):
+    """One file, known by name, size in bytes and digest. ``platform`` is None for common files."""
+
+    filename: FileName
+    kind: ArtifactKind
+    platform: Name | None
+    size: Annotated[int, Field(gt=0)]
+    sha256: Sha256

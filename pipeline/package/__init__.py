@@ -1,0 +1,1 @@
+"""Packaging: a translated executable becomes archives with equal bytes on every machine."""

@@ -1,0 +1,230 @@
+"""Decides what will be built, under which names, before anything is done. Pure.
+
+The names and URLs in a plan are the names that come out: stages take them from here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import BaseModel
+
+from pipeline.config import known
+from pipeline.errors import ConfigError, PlatformError, UnknownNameError
+from pipeline.model import naming
+from pipeline.model.artifacts import ArtifactKind
+from pipeline.model.base import FileName, Model, Name
+from pipeline.model.configs import ChannelConfig, Config, InterpreterConfig
+from pipeline.model.platforms import Mode, Platform
+from pipeline.model.records import Revision
+from pipeline.model.versions import InterpreterVersion, VersionField
+
+Channel = Literal["release", "nightly"]
+
+
+class Job(Model):
+    """One interpreter translated for one platform: the unit that can run on any worker."""
+
+    identifier: Name
+    interpreter: InterpreterConfig
+    platform: Platform
+    mode: Mode
+    revision: Revision
+    version: VersionField
+    stem: FileName
+
+    @property
+    def jit(self) -> bool:
+        """Whether this platform's binary gets a JIT."""
+        translation = self.interpreter.translation
+        return translation.jit and self.platform.machine in translation.jit_machines
+
+
+class ReleasePlan(Model):
+    """One release: its jobs, and exactly the files it will consist of, with their URLs."""
+
+    release: FileName
+    product: Name
+    channel: Channel
+    version: VersionField
+    interpreter: InterpreterConfig
+    revision: Revision
+    jobs: tuple[Job, ...]
+    urls: dict[FileName, str]
+
+
+class Plan(Model):
+    """Everything one command will do."""
+
+    channel: Channel
+    channel_config: ChannelConfig
+    releases: tuple[ReleasePlan, ...]
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job of every release, in order."""
+        return tuple(job for release in self.releases for job in release.jobs)
+
+
+class Selection(BaseModel, frozen=True):
+    """What the command line asks for; empty means what the channel says.
+
+    ``version`` replaces the configured version of the one interpreter that is selected.
+    """
+
+    channel: Channel
+    interpreters: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    version: InterpreterVersion | None = None
+
+
+def selected_interpreters(config: Config, selection: Selection) -> tuple[InterpreterConfig, ...]:
+    """Return the interpreters that *selection* means, in order and once each.
+
+    Raises:
+        UnknownNameError: there is no such interpreter.
+        ConfigError: one version is asked for several interpreters.
+    """
+    names = selection.interpreters or channel_config(config, selection.channel).interpreters
+    if selection.version is not None and len(set(names)) != 1:
+        msg = (
+            f"command line: --interpreter-version {selection.version} was given for several "
+            f"interpreters ({', '.join(names)}). Name one interpreter."
+        )
+        raise ConfigError(msg)
+    return tuple(
+        known("interpreter", name, config.interpreters, where="command line")
+        for name in dict.fromkeys(names)
+    )
+
+
+def make_plan(
+    config: Config, selection: Selection, revisions: Mapping[str, Revision], *, worker_machine: str
+) -> Plan:
+    """Return what *selection* means for these source *revisions* (by interpreter).
+
+    Args:
+        config: all configuration.
+        selection: what was asked for.
+        revisions: the source revision of each selected interpreter.
+        worker_machine: ``uname -m`` of the machine that does the work.
+
+    Raises:
+        UnknownNameError: an interpreter or platform does not exist.
+        PlatformError: a platform cannot be built for an interpreter or on this worker.
+    """
+    channel = channel_config(config, selection.channel)
+    releases = tuple(
+        _release(
+            channel,
+            selection,
+            interpreter,
+            revisions[interpreter.interpreter],
+            _platforms(config, selection, interpreter, worker_machine),
+        )
+        for interpreter in selected_interpreters(config, selection)
+    )
+    return Plan(channel=selection.channel, channel_config=channel, releases=releases)
+
+
+def channel_config(config: Config, channel: Channel) -> ChannelConfig:
+    """Return what ``channels.toml`` says of *channel*."""
+    return config.channels.release if channel == "release" else config.channels.nightly
+
+
+def _platforms(
+    config: Config, selection: Selection, interpreter: InterpreterConfig, worker_machine: str
+) -> tuple[Platform, ...]:
+    names = selection.platforms or _channel_platforms(config, selection, worker_machine)
+    platforms = []
+    for name in dict.fromkeys(names):
+        platform = known("platform", name, config.platforms, where="command line")
+        if name not in interpreter.platforms:
+            where = f"{interpreter.interpreter}.toml: key platforms"
+            raise UnknownNameError("platform", name, interpreter.platforms, where=where)
+        if platform.machine != worker_machine:
+            msg = (
+                f"{name}: this worker is {worker_machine}, and only mode native is known for this "
+                f"platform. Run it on a {platform.machine} machine or engine (DOCKER_HOST)."
+            )
+            raise PlatformError(msg)
+        platforms.append(platform)
+    return tuple(platforms)
+
+
+def _channel_platforms(config: Config, selection: Selection, machine: str) -> Sequence[str]:
+    names = channel_config(config, selection.channel).platforms
+    if names != "worker":
+        return names
+    found = [name for name, platform in config.platforms.items() if platform.machine == machine]
+    if not found:
+        known_machines = ", ".join(platform.machine for platform in config.platforms.values())
+        msg = (
+            f"channels.toml: key {selection.channel}.platforms is 'worker', but this worker's "
+            f"machine {machine!r} is in no row of platforms.toml (known: {known_machines})."
+        )
+        raise PlatformError(msg)
+    return found
+
+
+def _release(
+    channel: ChannelConfig,
+    selection: Selection,
+    interpreter: InterpreterConfig,
+    revision: Revision,
+    platforms: tuple[Platform, ...],
+) -> ReleasePlan:
+    nightly = selection.channel == "nightly"
+    version = selection.version or interpreter.interpreter_version
+    name = (
+        naming.nightly_name(interpreter, revision.number, revision.revision)
+        if nightly
+        else naming.release_name(interpreter.interpreter, version)
+    )
+    jobs = tuple(
+        Job(
+            identifier=naming.identifier(interpreter.interpreter, platform.identifier),
+            interpreter=interpreter,
+            platform=platform,
+            mode=Mode.NATIVE,
+            revision=revision,
+            version=version,
+            stem=naming.archive_stem(name, platform, nightly=nightly),
+        )
+        for platform in platforms
+    )
+    return ReleasePlan(
+        release=name,
+        product=interpreter.product,
+        channel=selection.channel,
+        version=version,
+        interpreter=interpreter,
+        revision=revision,
+        jobs=jobs,
+        urls=_urls(channel.base_url, interpreter.product, name, jobs),
+    )
+
+
+def _urls(base_url: str, product: str, release: str, jobs: Sequence[Job]) -> dict[str, str]:
+    filenames = [name for job in jobs for name in naming.archive_names(job.stem).values()]
+    filenames += [
+        naming.manifest_name(release),
+        naming.CHECKSUMS_NAME,
+        naming.SIGNATURE_NAME,
+    ]
+    return {
+        name: naming.public_url(base_url, naming.store_key(product, release, name))
+        for name in filenames
+    }
+
+
+def artifact_kind(release: ReleasePlan, filename: str) -> ArtifactKind:
+    """Return what *filename* is in *release*."""
+    common = {
+        naming.manifest_name(release.release): ArtifactKind.MANIFEST,
+        naming.CHECKSUMS_NAME: ArtifactKind.CHECKSUMS,
+        naming.SIGNATURE_NAME: ArtifactKind.SIGNATURE,
+    }
+    archives = {
+        name: kind for job in release.jobs for kind, name in naming.archive_names(job.stem).items()
+    }
+    return {**common, **archives}[filename]

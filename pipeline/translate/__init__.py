@@ -1,0 +1,1 @@
+"""Translation: the RPython toolchain turns an interpreter's source into an executable."""

@@ -1,0 +1,118 @@
+"""The command that translates a job, and what its output means. Pure."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from pipeline.errors import TranslationError
+from pipeline.model.records import Phase, Resources
+from pipeline.plan import Job
+
+SOURCE: Final = "/build/source"
+TOOLCHAIN: Final = "/build/toolchain"
+OUTPUT: Final = "/build/out"
+TEMPORARY: Final = "/build/tmp"
+RESOURCES_FILE: Final = "resources"
+
+PHASES: Final = (
+    "annotate",
+    "rtype_lltype",
+    "pyjitpl_lltype",
+    "backendopt_lltype",
+    "stackcheckinsertion_lltype",
+    "database_c",
+    "source_c",
+    "compile_c",
+)
+"""RPython's goals in their order; ``pyjitpl_lltype`` only with a JIT."""
+
+_STARTING: Final = re.compile(r"starting (\w+)")
+_TIMER: Final = re.compile(r"\[Timer\] (\w+) +--- +(\d+\.\d) s")
+
+
+def translation_options(job: Job) -> tuple[str, ...]:
+    """Return the RPython options that decide the binary.
+
+    ``--jit`` is not an RPython switch (it abbreviates ``--jit-backend``), so the JIT is requested
+    through the optimisation level.
+    """
+    translation = job.interpreter.translation
+    return (
+        "--batch",
+        f"--gc={translation.gc}",
+        f"--opt={'jit' if job.jit else '2'}",
+        *translation.extra_options,
+    )
+
+
+def translation_command(job: Job, make_jobs: int) -> tuple[str, ...]:
+    """Return the argv that translates *job*, to be run from ``/build/source``.
+
+    Address-space randomisation is off for the bootstrap interpreter: with it the order of some
+    of its tables, and so the generated C, differs from run to run. GNU time records what it used.
+    """
+    translation = job.interpreter.translation
+    return (
+        "/usr/bin/time",
+        f"--output={OUTPUT}/{RESOURCES_FILE}",
+        "--format=%e %U %S %M",
+        "setarch",
+        job.platform.machine,
+        "--addr-no-randomize",
+        *translation.bootstrap.argv,
+        "-m",
+        "rpython",
+        *translation_options(job),
+        f"--make-jobs={make_jobs}",
+        f"--output={OUTPUT}/{job.interpreter.package.executable}",
+        translation.rpython_target,
+        *translation.target_options,
+    )
+
+
+def translation_environment(job: Job) -> dict[str, str]:
+    """Return the environment variables of the translation, all of them fixed."""
+    return {
+        **job.interpreter.translation.bootstrap.environment,
+        "HOME": TEMPORARY,
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "LOGNAME": "builder",
+        "PYPY_USESSION_DIR": TEMPORARY,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": TOOLCHAIN,
+        "SOURCE_DATE_EPOCH": str(job.revision.epoch),
+        "TMPDIR": TEMPORARY,
+        "TZ": "UTC",
+        "USER": "builder",
+    }
+
+
+def phase_of(line: str) -> str | None:
+    """Return the phase that begins with this line of the toolchain's log, or None."""
+    found = _STARTING.fullmatch(line.strip())
+    return found[1] if found and found[1] in PHASES else None
+
+
+def phase_times(log: Iterable[str]) -> tuple[Phase, ...]:
+    """Return the phases and their seconds from the table at the end of the toolchain's log."""
+    found = (_TIMER.fullmatch(line.strip()) for line in log)
+    return tuple(Phase(name=match[1], seconds=float(match[2])) for match in found if match)
+
+
+def parse_resources(text: str) -> Resources:
+    """Read GNU time's line: wall, user and system seconds, and the peak in KiB.
+
+    Raises:
+        TranslationError: it has another form.
+    """
+    try:
+        wall, user, system, peak = text.split()[-4:]
+        return Resources(
+            wall_seconds=float(wall),
+            cpu_seconds=round(float(user) + float(system), 2),
+            peak_bytes=int(peak) * 1024,
+        )
+    except ValueError as error:
+        msg = f"{RESOURCES_FILE}: not what GNU time writes: {text[:200]!r}"
+        raise TranslationError(msg) from error

@@ -1,0 +1,189 @@
+"""Gates on the unpacked files: ELF headers, libraries, symbols, leaks, identity.
+
+Ids ``ELF..`` and ``TXT..``. ELF files are found by their magic number, never by name, and read
+with LIEF. The fields are those of the System V ABI, symbol versions as in the GNU ABI.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import lief
+from pydantic import ValidationError
+
+from pipeline.model import naming
+from pipeline.model.base import canonical_json
+from pipeline.model.records import BuildInfo
+from pipeline.plan import Job
+from pipeline.verify.gates import Finding, Gate, Verdict
+
+BUILD_PATHS: Final = (b"/build/source", b"/build/toolchain", b"/build/tmp", b"/build/out", b"/build/in")
+GLIBC: Final = "GLIBC_"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An unpacked archive, and the description that it should carry."""
+
+    job: Job
+    root: Path
+    info: BuildInfo
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """Every regular file, sorted."""
+        return tuple(
+            path for path in sorted(self.root.rglob("*")) if path.is_file() and not path.is_symlink()
+        )
+
+    @cached_property
+    def binaries(self) -> tuple[tuple[str, lief.ELF.Binary], ...]:
+        """Every ELF file by its path in the archive."""
+        parsed = (
+            (self.name(path), lief.ELF.parse(path)) for path in self.files if lief.is_elf(str(path))
+        )
+        return tuple((name, binary) for name, binary in parsed if binary is not None)
+
+    def name(self, path: Path) -> str:
+        """Return a file's path in the archive."""
+        return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
+
+
+def glibc_floor(tree: Tree) -> str:
+    """Return the newest glibc version that any binary needs, like ``2.17``; ``0`` for none."""
+    versions = [version for name, _ in tree.binaries for version, _ in _glibc_needs(tree, name)]
+    return max(versions, key=_ordered, default="0")
+
+
+def _glibc_needs(tree: Tree, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the glibc versions that a binary needs, each with the library it is from."""
+    for requirement in dict(tree.binaries)[name].symbols_version_requirement:
+        for auxiliary in requirement.get_auxiliary_symbols():
+            label = str(auxiliary.name)
+            if label.startswith(GLIBC) and label[len(GLIBC)].isdigit():
+                yield label.removeprefix(GLIBC), str(requirement.name)
+
+
+def _symbols_with(binary: lief.ELF.Binary, label: str) -> list[str]:
+    found = []
+    for symbol in binary.dynamic_symbols:
+        version = symbol.symbol_version
+        auxiliary = version.symbol_version_auxiliary if version is not None else None
+        if auxiliary is not None and auxiliary.name == label:
+            found.append(str(symbol.name))
+    return sorted(found)
+
+
+def _ordered(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _has_binaries(tree: Tree) -> Verdict:
+    name = f"{tree.job.stem}/bin/{tree.job.interpreter.package.executable}"
+    finding = Finding(file=name, found="not an ELF file that can be read", expected="an ELF file")
+    found = name in dict(tree.binaries)
+    return Verdict(
+        measured=f"{len(tree.binaries)} ELF files", findings=() if found else (finding,)
+    )
+
+
+def _machine(tree: Tree) -> Verdict:
+    expected = tree.job.platform.elf_machine
+    findings = tuple(
+        Finding(file=name, found=f"machine {binary.header.machine_type.name}", expected=expected)
+        for name, binary in tree.binaries
+        if binary.header.machine_type.name != expected
+    )
+    return Verdict(measured=expected, findings=findings)
+
+
+def _floor(tree: Tree) -> Verdict:
+    declared = tree.job.platform.glibc_floor
+    findings = []
+    for name, binary in tree.binaries:
+        for version, library in _glibc_needs(tree, name):
+            if _ordered(version) > _ordered(declared):
+                symbols = ", ".join(_symbols_with(binary, f"{GLIBC}{version}")[:5])
+                findings.append(
+                    Finding(
+                        file=name,
+                        found=f"{symbols} of {library} needs glibc {version}",
+                        expected=f"at most the declared floor {declared}",
+                    )
+                )
+    measured = f"glibc {glibc_floor(tree)} (declared {declared})"
+    return Verdict(measured=measured, findings=tuple(findings))
+
+
+def _needed(tree: Tree) -> Verdict:
+    allowed = {*tree.job.interpreter.verify.needed, tree.job.platform.loader}
+    needed = {(name, str(library)) for name, binary in tree.binaries for library in binary.libraries}
+    findings = tuple(
+        Finding(file=name, found=f"needs {library}", expected=f"only {', '.join(sorted(allowed))}")
+        for name, library in sorted(needed)
+        if library not in allowed
+    )
+    return Verdict(measured=", ".join(sorted({library for _, library in needed})), findings=findings)
+
+
+def _search_paths(tree: Tree) -> Verdict:
+    findings = []
+    for name, binary in tree.binaries:
+        for entry in binary.dynamic_entries:
+            if isinstance(entry, lief.ELF.DynamicEntryRunPath):
+                path = str(entry.runpath)
+            elif isinstance(entry, lief.ELF.DynamicEntryRpath):
+                path = str(entry.rpath)
+            else:
+                continue
+            if not all(part.startswith("$ORIGIN") for part in path.split(":")):
+                findings.append(
+                    Finding(file=name, found=f"searches {path!r}", expected="$ORIGIN or nothing")
+                )
+    return Verdict(measured="$ORIGIN or none", findings=tuple(findings))
+
+
+def _no_build_paths(tree: Tree) -> Verdict:
+    findings = []
+    for path in tree.files:
+        data = path.read_bytes()
+        findings += [
+            Finding(
+                file=tree.name(path),
+                found=f"holds {leak.decode()!r} at byte {data.index(leak)}",
+                expected="no path of the build environment",
+            )
+            for leak in BUILD_PATHS
+            if leak in data
+        ]
+    return Verdict(measured=f"{len(tree.files)} files", findings=tuple(findings))
+
+
+def _identity(tree: Tree) -> Verdict:
+    path = tree.root / naming.BUILD_INFO_NAME
+    name = f"{tree.job.stem}/{naming.BUILD_INFO_NAME}"
+    try:
+        found = BuildInfo.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        finding = Finding(file=name, found=f"not readable: {error}", expected="a build description")
+        return Verdict(measured="", findings=(finding,))
+    expected = tree.info.model_dump(mode="json")
+    findings = tuple(
+        Finding(file=name, found=f"{key} is {value!r}", expected=repr(expected[key]))
+        for key, value in found.model_dump(mode="json").items()
+        if canonical_json(value) != canonical_json(expected[key])
+    )
+    return Verdict(measured=f"{found.identifier} {found.interpreter_version}", findings=findings)
+
+
+CONTENT_GATES: Final[tuple[Gate[Tree], ...]] = (
+    Gate(identifier="ELF01", title="the interpreter is an ELF file", check=_has_binaries),
+    Gate(identifier="ELF02", title="machine of every binary", check=_machine),
+    Gate(identifier="ELF03", title="glibc floor", check=_floor),
+    Gate(identifier="ELF04", title="needed libraries", check=_needed),
+    Gate(identifier="ELF05", title="library search paths", check=_search_paths),
+    Gate(identifier="TXT01", title="no build paths", check=_no_build_paths),
+    Gate(identifier="TXT02", title="description matches the plan", check=_identity),
+)

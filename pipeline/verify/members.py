@@ -1,0 +1,186 @@
+"""Gates on an archive's member headers, before anything is unpacked.
+
+Ids ``ARC..``. An archive that fails here is never unpacked.
+"""
+
+import posixpath
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.effects.archives import is_inside, members_of, uncompressed_digest
+from pipeline.model import naming
+from pipeline.model.artifacts import ArtifactKind
+from pipeline.plan import Job
+from pipeline.verify.gates import Finding, Gate, Verdict
+
+GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+"""Magic, deflate, no flags (so no name), and a time of zero: RFC 1952, section 2.3."""
+
+ALLOWED_MODES: Final = frozenset({0o644, 0o755})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archives:
+    """A job's finished archives and the headers of the gzip one's members."""
+
+    job: Job
+    paths: dict[ArtifactKind, Path]
+    members: tuple[tarfile.TarInfo, ...]
+
+    @property
+    def main(self) -> str:
+        """The file name of the archive that the members are from."""
+        return self.paths[ArtifactKind.ARCHIVE_GZ].name
+
+
+def read_archives(job: Job, paths: dict[ArtifactKind, Path]) -> Archives:
+    """Read the member headers; raises UnsafeArchiveError if that is not possible."""
+    return Archives(job=job, paths=paths, members=members_of(paths[ArtifactKind.ARCHIVE_GZ]))
+
+
+def _verdict(measured: str, findings: Iterable[Finding]) -> Verdict:
+    return Verdict(measured=measured, findings=tuple(findings))
+
+
+def _one_top_directory(archives: Archives) -> Verdict:
+    tops = sorted({member.name.split("/", 1)[0] for member in archives.members})
+    expected = [archives.job.stem]
+    finding = Finding(file=archives.main, found=f"top level {tops}", expected=str(expected))
+    return _verdict(archives.job.stem, [] if tops == expected else [finding])
+
+
+def _paths_stay_inside(archives: Archives) -> Verdict:
+    return _verdict(
+        f"{len(archives.members)} members",
+        (
+            Finding(file=f"{archives.main}: {member.name}", found="leaves the directory",
+                    expected="a relative path without '..'")
+            for member in archives.members
+            if not is_inside(member.name)
+        ),
+    )
+
+
+def _only_plain_members(archives: Archives) -> Verdict:
+    return _verdict(
+        "files, directories and symbolic links",
+        (
+            Finding(file=f"{archives.main}: {member.name}", found=f"member type {member.type!r}",
+                    expected="a file, a directory or a symbolic link")
+            for member in archives.members
+            if not (member.isfile() or member.isdir() or member.issym())
+        ),
+    )
+
+
+def _links_resolve(archives: Archives) -> Verdict:
+    names = {member.name for member in archives.members}
+    links = [member for member in archives.members if member.issym()]
+    return _verdict(
+        f"{len(links)} links",
+        (
+            Finding(file=f"{archives.main}: {link.name}", found=f"points to {link.linkname!r}",
+                    expected="a relative link to a member of the archive")
+            for link in links
+            if link.linkname.startswith("/")
+            or posixpath.normpath(posixpath.join(posixpath.dirname(link.name), link.linkname))
+            not in names
+        ),
+    )
+
+
+def _required_members(archives: Archives) -> Verdict:
+    package = archives.job.interpreter.package
+    by_name = {member.name: member for member in archives.members}
+    required = {
+        f"bin/{package.executable}": "an executable file",
+        "LICENSE": "a file",
+        naming.BUILD_INFO_NAME: "a file",
+        **dict.fromkeys(package.documents, "a file"),
+        **{f"bin/{link}": f"a link to {package.executable}" for link in package.links},
+    }
+    return _verdict(
+        f"{len(required)} members",
+        (
+            Finding(file=f"{archives.main}: {archives.job.stem}/{name}",
+                    found="missing or of another kind", expected=kind)
+            for name, kind in required.items()
+            if _kind(by_name.get(f"{archives.job.stem}/{name}")) != kind
+        ),
+    )
+
+
+def _kind(member: tarfile.TarInfo | None) -> str:
+    if member is None:
+        return "missing"
+    if member.issym():
+        return f"a link to {member.linkname}"
+    if member.isfile():
+        return "an executable file" if member.mode & 0o100 else "a file"
+    return "neither file nor link"
+
+
+def _normalised_headers(archives: Archives) -> Verdict:
+    epoch = archives.job.revision.epoch
+    return _verdict(
+        f"uid 0, gid 0, time {epoch}, sorted",
+        (
+            Finding(file=f"{archives.main}: {name}", found=found, expected=expected)
+            for name, found, expected in _header_deviations(archives.members, epoch)
+        ),
+    )
+
+
+def _header_deviations(
+    members: tuple[tarfile.TarInfo, ...], epoch: int
+) -> Iterator[tuple[str, str, str]]:
+    names = [member.name for member in members]
+    if names != sorted(set(names)):
+        yield "members", "not sorted, or one is there twice", "sorted names, each once"
+    for member in members:
+        if (member.uid, member.gid, member.uname, member.gname) != (0, 0, "", ""):
+            yield member.name, f"owner {member.uid}:{member.gid} {member.uname}", "0:0, no name"
+        if member.mtime != epoch:
+            yield member.name, f"time {member.mtime}", str(epoch)
+        if not member.issym() and member.mode not in ALLOWED_MODES:
+            yield member.name, f"mode {member.mode:o}", "644 or 755"
+
+
+def _formats_agree(archives: Archives) -> Verdict:
+    digests = {path.name: uncompressed_digest(path) for path in archives.paths.values()}
+    first = next(iter(digests.values()))
+    return _verdict(
+        f"tar sha256 {first}",
+        (
+            Finding(file=name, found=f"tar sha256 {digest}", expected=first)
+            for name, digest in digests.items()
+            if digest != first
+        ),
+    )
+
+
+def _anonymous_gzip(archives: Archives) -> Verdict:
+    path = archives.paths[ArtifactKind.ARCHIVE_GZ]
+    with path.open("rb") as stream:
+        header = stream.read(len(GZIP_HEADER))
+    finding = Finding(file=path.name, found=header.hex(), expected=GZIP_HEADER.hex())
+    return _verdict("no name, no time", [] if header == GZIP_HEADER else [finding])
+
+
+SAFETY_GATES: Final[tuple[Gate[Archives], ...]] = (
+    Gate(identifier="ARC01", title="one top directory", check=_one_top_directory),
+    Gate(identifier="ARC02", title="paths stay inside", check=_paths_stay_inside),
+    Gate(identifier="ARC03", title="no special members", check=_only_plain_members),
+    Gate(identifier="ARC04", title="links resolve inside", check=_links_resolve),
+)
+"""Failing one of these means that the archive must not even be unpacked."""
+
+MEMBER_GATES: Final[tuple[Gate[Archives], ...]] = (
+    Gate(identifier="ARC05", title="required members", check=_required_members),
+    Gate(identifier="ARC06", title="normalised headers", check=_normalised_headers),
+    Gate(identifier="ARC07", title="formats hold the same tree", check=_formats_agree),
+    Gate(identifier="ARC08", title="anonymous gzip header", check=_anonymous_gzip),
+)
