@@ -17,6 +17,9 @@ class PipelineError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    where: str | None = None
+    """The stage and the identifier at work; the runner sets it, once."""
+
 
 class ConfigError(PipelineError):
     """A file in ``translation_configs/`` is not what its schema asks for."""
@@ -190,7 +193,7 @@ class RecordError(PipelineError):
 class JobsFailedError(PipelineError):
     """Several independent jobs failed; each is listed."""
 
-    exit_code = 1
+    exit_code = 3
 
 
 def suggestion(name: str, allowed: Sequence[str]) -> str:

@@ -4,21 +4,16 @@ The names and URLs in a plan are the names that come out: stages take them from 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
-
 from pydantic import BaseModel
 
 from pipeline.config import known
 from pipeline.errors import ConfigError, PlatformError, UnknownNameError
 from pipeline.model import naming
-from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import FileName, Model, Name
-from pipeline.model.configs import ChannelConfig, Config, InterpreterConfig
+from pipeline.model.configs import Channel, ChannelConfig, Config, InterpreterConfig
 from pipeline.model.platforms import Mode, Platform
 from pipeline.model.records import Revision
 from pipeline.model.versions import InterpreterVersion, VersionField
-
-Channel = Literal["release", "nightly"]
 
 
 class Job(Model):
@@ -210,21 +205,10 @@ def _urls(base_url: str, product: str, release: str, jobs: Sequence[Job]) -> dic
         naming.manifest_name(release),
         naming.CHECKSUMS_NAME,
         naming.SIGNATURE_NAME,
+        naming.PUBLIC_KEY_NAME,
     ]
     return {
         name: naming.public_url(base_url, naming.store_key(product, release, name))
         for name in filenames
     }
 
-
-def artifact_kind(release: ReleasePlan, filename: str) -> ArtifactKind:
-    """Return what *filename* is in *release*."""
-    common = {
-        naming.manifest_name(release.release): ArtifactKind.MANIFEST,
-        naming.CHECKSUMS_NAME: ArtifactKind.CHECKSUMS,
-        naming.SIGNATURE_NAME: ArtifactKind.SIGNATURE,
-    }
-    archives = {
-        name: kind for job in release.jobs for kind, name in naming.archive_names(job.stem).items()
-    }
-    return {**common, **archives}[filename]

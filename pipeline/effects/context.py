@@ -17,7 +17,8 @@ class Context:
     """The ports, passed to every stage.
 
     ``root`` is the project's directory, with ``translation_configs/``, ``dockerfiles/`` and
-    ``packaging/``. ``releaser`` is who publishes, for the ledger.
+    ``packaging/``. ``releaser`` is who publishes, for the ledger. With ``dry_run`` finished
+    stages are found, but none is run.
     """
 
     root: Path
@@ -29,6 +30,7 @@ class Context:
     console: Console
     now: Now
     releaser: str
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

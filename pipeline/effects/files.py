@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -88,6 +89,13 @@ class WorkDirectory:
     def path(self, *parts: str) -> Path:
         """Return a path in the work directory."""
         return self.root.joinpath(*parts)
+
+    def identity(self) -> str:
+        """Return a random name of this directory, for what it leaves in an engine."""
+        path = self.path("identity")
+        if not path.exists():
+            write_atomically(path, secrets.token_hex(4).encode())
+        return path.read_text(encoding="ascii")
 
     def stage_directory(self, stage: str, key: str) -> Path:
         """Return where the output with *key* is, or will be."""

@@ -16,6 +16,7 @@ class ArtifactKind(StrEnum):
     MANIFEST = "manifest"
     CHECKSUMS = "checksums"
     SIGNATURE = "signature"
+    PUBLIC_KEY = "public-key"
 
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
@@ -24,6 +25,7 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     ArtifactKind.MANIFEST: "application/json",
     ArtifactKind.CHECKSUMS: "text/plain; charset=utf-8",
     ArtifactKind.SIGNATURE: "application/pgp-signature",
+    ArtifactKind.PUBLIC_KEY: "application/pgp-keys",
 }
 
 ARCHIVES = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST})

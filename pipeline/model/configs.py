@@ -14,6 +14,8 @@ from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.platforms import Platform
 from pipeline.model.versions import VersionField
 
+Channel = Literal["release", "nightly"]
+
 GC_CHOICES = Literal[
     "boehm", "ref", "semispace", "statistics", "generation", "hybrid", "minimark", "incminimark"
 ]

@@ -4,6 +4,7 @@ Names are an API: clients are patched by hand when one changes. Release names fo
 ``pypy3.11-v7.3.23-linux64.tar.gz``, nightly names ``pypy-c-jit-<number>-<hash12>-linux64.tar.gz``.
 """
 
+import re
 from typing import Final
 
 from pipeline.model.artifacts import ArtifactKind
@@ -18,6 +19,8 @@ VERSIONS_INDEX: Final = "versions.json"
 UV_INDEX: Final = "uv.json"
 LEDGER_KEY: Final = "ledger.json"
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
+
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 
 ARCHIVE_SUFFIXES: Final = {
     ArtifactKind.ARCHIVE_GZ: ".tar.gz",
@@ -59,6 +62,18 @@ def manifest_name(release: str) -> str:
 def release_prefix(product: str, release: str) -> str:
     """Return the directory of the store that holds a release's files."""
     return f"{product}/{release}"
+
+
+def check_key(key: str) -> str:
+    """Return *key* if it is one that a store may hold.
+
+    Raises:
+        ValueError: a component starts with a dot, or has a character that URLs or shells dislike.
+    """
+    if _KEY.fullmatch(key) is None:
+        msg = f"{key!r} is not a store key"
+        raise ValueError(msg)
+    return key
 
 
 def store_key(product: str, release: str, filename: str) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import FileName, Model, Name, Sha256
+from pipeline.model.configs import Channel
 from pipeline.model.versions import VersionField
 
 
@@ -131,7 +132,7 @@ class Manifest(Model):
     schema_version: int = Field(default=1, alias="schema")
     release: FileName
     product: Name
-    channel: Name
+    channel: Channel
     interpreter: Name
     implementation: Name
     interpreter_version: VersionField
@@ -150,13 +151,5 @@ class SignedRelease(Model):
     manifest: Artifact
     checksums: Artifact
     signature: Artifact
+    public_key: Artifact
     fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
-
-
-class Publication(Model):
-    """The files that a store holds, fetched back and compared."""
-
-    release: FileName
-    product: Name
-    files: tuple[Artifact, ...]
-    manifest_sha256: Sha256

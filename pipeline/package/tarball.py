@@ -33,12 +33,14 @@ COMPRESSIONS: Final = {
 }
 
 
-def package_inputs(ctx: Context, job: Job, translation_key: str) -> dict[str, object]:
+def package_inputs(
+    ctx: Context, job: Job, info: BuildInfo, environment: Environment
+) -> dict[str, object]:
     """Return everything that decides the archives' bytes."""
     return {
-        "translation": translation_key,
+        "info": info.model_dump(mode="json"),
+        "environment": environment.digest,
         "stem": job.stem,
-        "version": str(job.version),
         "config": job.interpreter.package.model_dump(mode="json"),
         "documents": {
             name: sha256_of(path) for name, path in _documents(ctx, job).items()

@@ -1,0 +1,207 @@
+"""Indexes: what clients read, as pure functions of the ledger, and the writing of them.
+
+``versions.json`` has upstream's schema and rules (an array, newest first; keys as in
+downloads.python.org/pypy/versions.json), with ``sha256`` and ``size`` added to each file; the
+readers we know ignore keys they do not know. ``uv.json`` has the form of uv's download metadata.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from pipeline.effects.store import Store
+from pipeline.errors import ConflictError
+from pipeline.model import naming
+from pipeline.model.artifacts import Artifact, ArtifactKind
+from pipeline.model.base import pretty_json
+from pipeline.model.ledger import Event, Ledger
+from pipeline.model.platforms import Platform
+from pipeline.publish.ledger import JSON_TYPE, read_ledger
+
+UV_IMPLEMENTATIONS: Final = frozenset({"pypy"})
+ATTEMPTS: Final = 20
+FULL_PYTHON_VERSION: Final = 3
+
+Platforms = Mapping[str, Platform]
+
+
+def projections(ledger: Ledger, platforms: Platforms, base_url: str) -> dict[str, bytes]:
+    """Return every index by store key. Pure: the same ledger always gives the same bytes."""
+    indexes = {}
+    for product in sorted({event.product for event in ledger.events}):
+        events = [event for event in ledger.events if event.product == product]
+        versions = versions_index(events, platforms, base_url)
+        indexes[f"{product}/{naming.VERSIONS_INDEX}"] = pretty_json(versions)
+        indexes[f"{product}/{naming.UV_INDEX}"] = pretty_json(uv_index(events, platforms, base_url))
+    return indexes
+
+
+def versions_index(
+    events: Iterable[Event], platforms: Platforms, base_url: str
+) -> list[dict[str, Any]]:
+    """Return the entries of ``versions.json``, nightlies last.
+
+    ``latest_pypy`` is true on the newest final release of each full language version.
+    """
+    events = list(events)
+    releases = _newest_first(event for event in events if event.channel == "release")
+    latest: dict[str, Event] = {}
+    for event in releases:
+        if event.stable:
+            latest.setdefault(event.language_version, event)
+    entries = [
+        {
+            "pypy_version": str(event.interpreter_version),
+            "python_version": event.language_version,
+            "stable": event.stable,
+            "latest_pypy": latest.get(event.language_version) is event,
+            "date": event.at.strftime("%Y-%m-%d"),
+            "files": list(_index_files(event, platforms, base_url)),
+        }
+        for event in releases
+    ]
+    return entries + [
+        {
+            "pypy_version": "nightly",
+            "python_version": _short(event.language_version),
+            "stable": False,
+            "latest_pypy": False,
+            "files": list(_index_files(event, platforms, base_url)),
+        }
+        for event in _newest_nightlies(events)
+    ]
+
+
+def uv_index(
+    events: Iterable[Event], platforms: Platforms, base_url: str
+) -> dict[str, dict[str, Any]]:
+    """Return uv's metadata: the newest final release of each language version and platform.
+
+    Only implementations that uv knows are listed; a digest is always given, since uv installs
+    an entry without one unverified.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for event in _newest_first(event for event in events if event.channel == "release"):
+        parts = event.language_version.split(".")
+        if (
+            not event.stable
+            or event.implementation not in UV_IMPLEMENTATIONS
+            or len(parts) != FULL_PYTHON_VERSION
+        ):
+            continue
+        for artifact, platform in _archives(event, platforms):
+            names = platform.uv
+            key = "-".join(
+                (event.implementation, event.language_version, names.os, names.family, names.libc)
+            )
+            entries.setdefault(
+                key,
+                {
+                    "name": event.implementation,
+                    "arch": {"family": names.family, "variant": None},
+                    "os": names.os,
+                    "libc": names.libc,
+                    "major": int(parts[0]),
+                    "minor": int(parts[1]),
+                    "patch": int(parts[2]),
+                    "prerelease": "",
+                    "url": _url(event, artifact, base_url),
+                    "sha256": artifact.sha256,
+                    "variant": None,
+                    "build": str(event.interpreter_version),
+                },
+            )
+    return entries
+
+
+def project(store: Store, platforms: Platforms, base_url: str) -> list[str]:
+    """Make the store's indexes what its ledger says; return the keys that had to change.
+
+    The ledger is read again at the end: an event that came meanwhile must not be overwritten by
+    indexes that do not know it.
+
+    Raises:
+        ConflictError: others kept writing; run again.
+    """
+    changed: dict[str, None] = {}
+    for _ in range(ATTEMPTS):
+        ledger, tag = read_ledger(store)
+        try:
+            for key, data in projections(ledger, platforms, base_url).items():
+                if _write(store, key, data):
+                    changed[key] = None
+        except ConflictError:
+            continue
+        if read_ledger(store)[1] == tag:
+            return list(changed)
+    msg = "the indexes: changed by others all the time. Run: python -m pipeline projections"
+    raise ConflictError(msg)
+
+
+def _write(store: Store, key: str, data: bytes) -> bool:
+    present = store.read(key)
+    if present is not None and present.data == data:
+        return False
+    tag = None if present is None else present.tag
+    store.replace(key, data, tag=tag, content_type=JSON_TYPE)
+    return True
+
+
+def _newest_first(events: Iterable[Event]) -> list[Event]:
+    """Order by version, never by when it was published: a backport is not the newest."""
+    return sorted(
+        events,
+        key=lambda event: (event.interpreter_version, _numbers(event.language_version)),
+        reverse=True,
+    )
+
+
+def _newest_nightlies(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the newest nightly of each short language version, newest language first."""
+    newest: dict[str, Event] = {}
+    for event in events:
+        if event.channel != "nightly":
+            continue
+        short = _short(event.language_version)
+        present = newest.get(short)
+        if present is None or _nightly_order(event) > _nightly_order(present):
+            newest[short] = event
+    for short in sorted(newest, key=_numbers, reverse=True):
+        yield newest[short]
+
+
+def _nightly_order(event: Event) -> tuple[int, int]:
+    return event.source.number, event.sequence
+
+
+def _index_files(
+    event: Event, platforms: Platforms, base_url: str
+) -> Iterator[dict[str, str | int]]:
+    for artifact, platform in _archives(event, platforms):
+        yield {
+            "filename": artifact.filename,
+            "arch": platform.versions_json.arch,
+            "platform": platform.versions_json.platform,
+            "download_url": _url(event, artifact, base_url),
+            "sha256": artifact.sha256,
+            "size": artifact.size,
+        }
+
+
+def _archives(event: Event, platforms: Platforms) -> Iterator[tuple[Artifact, Platform]]:
+    """Yield the archives that indexes list: one for each platform, in the format all clients read."""
+    for artifact in event.files:
+        if artifact.kind is ArtifactKind.ARCHIVE_GZ and artifact.platform is not None:
+            yield artifact, platforms[artifact.platform]
+
+
+def _url(event: Event, artifact: Artifact, base_url: str) -> str:
+    key = naming.store_key(event.product, event.release, artifact.filename)
+    return naming.public_url(base_url, key)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _short(version: str) -> str:
+    return ".".join(version.split(".")[:2])

@@ -1,0 +1,1 @@
+"""Signing: the manifest, the checksums file and its detached signature."""

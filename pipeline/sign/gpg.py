@@ -1,0 +1,221 @@
+"""Signatures by GnuPG, checked by ``gpgv``, which shares no key handling with the signing.
+
+The machine-readable outputs are described in GnuPG's ``doc/DETAILS`` (colon listings, status
+lines) and its manual. Keys and passphrases stay with GnuPG and its agent.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from pipeline.effects.process import Completed, ProcessRunner, Tool
+from pipeline.errors import CommandError, SignatureError, SigningKeyError
+from pipeline.model.configs import SigningConfig
+
+GPG: Final = Tool(program="gpg", purpose="sign releases", package="gnupg")
+GPGV: Final = Tool(program="gpgv", purpose="check signatures", package="gpgv")
+QUICKSTART: Final = "quickstart"
+QUICKSTART_USER: Final = "Throw-away quickstart key (trust nothing signed with it)"
+QUICKSTART_DAYS: Final = 365
+QUICKSTART_TEMPLATE: Final = f"""\
+%no-protection
+Key-Type: EDDSA
+Key-Curve: ed25519
+Key-Usage: sign
+Name-Real: {QUICKSTART_USER}
+Expire-Date: {QUICKSTART_DAYS}d
+%commit
+"""
+# A socket's path may have 107 bytes, and gpg-agent puts sockets into its home directory.
+LONGEST_HOME: Final = 80
+
+_KEY_FIELDS: Final = 12
+_BROKEN: Final[Mapping[str, str]] = {
+    "e": "has expired",
+    "r": "is revoked",
+    "d": "is disabled",
+    "i": "is invalid",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningKey:
+    """A secret key that may sign; ``expires`` is None for a key that never does."""
+
+    fingerprint: str
+    expires: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyring:
+    """A GnuPG home directory; None is the user's own."""
+
+    process: ProcessRunner
+    home: Path | None
+
+    def secret_keys(self) -> str:
+        """Return the colon listing of the secret keys."""
+        return self._gpg("--list-secret-keys", check=False).text
+
+    def make_quickstart_key(self) -> None:
+        """Make an Ed25519 key without passphrase that is valid for a year."""
+        with tempfile.NamedTemporaryFile("w", prefix="rpp-") as template:
+            template.write(QUICKSTART_TEMPLATE)
+            template.flush()
+            self._gpg("--generate-key", template.name)
+
+    def sign(self, path: Path, signature: Path, fingerprint: str) -> None:
+        """Write a detached ASCII signature of *path*; raises SigningKeyError."""
+        try:
+            self._gpg(
+                "--local-user",
+                fingerprint,
+                "--digest-algo",
+                "SHA512",
+                "--armor",
+                "--output",
+                str(signature),
+                "--detach-sign",
+                str(path),
+            )
+        except CommandError as error:
+            msg = (
+                f"key {fingerprint} cannot sign {path.name}. If it has a passphrase, unlock it in "
+                f"gpg-agent first (sign any file by hand).\n{error}"
+            )
+            raise SigningKeyError(msg) from error
+
+    def public_key(self, fingerprint: str) -> bytes:
+        """Return the public key in ASCII armour."""
+        return self._gpg("--armor", "--export", fingerprint).stdout
+
+    def verify(self, path: Path, signature: Path, fingerprint: str) -> None:
+        """Check *signature* with gpgv against this one key; raises SignatureError."""
+        with tempfile.TemporaryDirectory(prefix="rpp-") as directory:
+            keyring = Path(directory, "key.gpg")
+            keyring.write_bytes(self._gpg("--export", fingerprint).stdout)
+            verify_signature(self.process, path, signature, keyring, fingerprint)
+
+    def stop_agent(self) -> None:
+        """Stop the agent that GnuPG started for this home."""
+        with _short(self.home) as home:
+            options = [] if home is None else ["--homedir", str(home)]
+            self.process.run(["gpgconf", *options, "--kill", "all"], tool=GPG, check=False)
+
+    def _gpg(self, *arguments: str, check: bool = True) -> Completed:
+        with _short(self.home) as home:
+            options = [] if home is None else ["--homedir", str(home)]
+            return self.process.run(
+                ["gpg", "--batch", "--no-tty", "--with-colons", *options, *arguments],
+                tool=GPG,
+                environment={"LC_ALL": "C"},
+                check=check,
+                timeout=120,
+            )
+
+
+@contextmanager
+def quickstart_keyring(process: ProcessRunner, home: Path) -> Iterator[Keyring]:
+    """Give the keyring in *home*, with a throw-away key made if there is none yet."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keyring = Keyring(process=process, home=home)
+    try:
+        if "\nfpr:" not in f"\n{keyring.secret_keys()}":
+            keyring.make_quickstart_key()
+        yield keyring
+    finally:
+        keyring.stop_agent()
+
+
+def usable_key(keyring: Keyring, config: SigningConfig, now: datetime) -> SigningKey:
+    """Return the key that signs, if it may.
+
+    Raises:
+        SigningKeyError: it is missing, unusable, expired, or expires too soon.
+    """
+    keys = list(_parse(keyring.secret_keys()))
+    where = "channels.toml: key signing.key"
+    if config.key == QUICKSTART:
+        found = keys[:1]
+    else:
+        found = [item for item in keys if item[0].fingerprint == config.key]
+    if not found:
+        have = ", ".join(item[0].fingerprint for item in keys) or "none"
+        msg = (
+            f"{where}: no secret key {config.key} in the keyring (it has: {have}). Import it with "
+            "gpg --import, or set GNUPGHOME to the keyring that has it."
+        )
+        raise SigningKeyError(msg)
+    key, validity = found[0]
+    if validity in _BROKEN:
+        until = f" ({key.expires:%Y-%m-%d})" if key.expires else ""
+        msg = f"{where}: key {key.fingerprint} {_BROKEN[validity]}{until}. Sign with another key."
+        raise SigningKeyError(msg)
+    _check_expiry(key, config.minimum_days, now, where)
+    return key
+
+
+def _check_expiry(key: SigningKey, minimum_days: int, now: datetime, where: str) -> None:
+    if key.expires is not None and key.expires < now + timedelta(days=minimum_days):
+        msg = (
+            f"{where}: key {key.fingerprint} expires on {key.expires:%Y-%m-%d}, but must stay valid "
+            f"for {minimum_days} days. Extend it (gpg --quick-set-expire {key.fingerprint} 1y) and "
+            "publish the extended key."
+        )
+        raise SigningKeyError(msg)
+
+
+def _parse(listing: str) -> Iterator[tuple[SigningKey, str]]:
+    """Yield each primary secret key of a colon listing with its validity letter."""
+    primary: list[str] | None = None
+    for line in listing.splitlines():
+        fields = line.split(":")
+        if fields[0] == "sec" and len(fields) >= _KEY_FIELDS:
+            primary = fields
+        elif fields[0] == "fpr" and primary is not None:
+            expires = datetime.fromtimestamp(int(primary[6]), UTC) if primary[6] else None
+            yield SigningKey(fingerprint=fields[9], expires=expires), primary[1]
+            primary = None
+
+
+def verify_signature(
+    process: ProcessRunner, path: Path, signature: Path, keyring: Path, fingerprint: str
+) -> None:
+    """Check a detached signature with ``gpgv`` and a binary keyring file.
+
+    Raises:
+        SignatureError: it is not a good signature of *path* by the key *fingerprint*.
+    """
+    done = process.run(
+        ["gpgv", "--status-fd", "1", "--keyring", keyring, signature, path],
+        tool=GPGV,
+        check=False,
+        environment={"LC_ALL": "C"},
+    )
+    valid = [line.split() for line in done.text.splitlines() if line.startswith("[GNUPG:] VALIDSIG")]
+    signers = {fields[-1] for fields in valid}
+    if done.status != 0 or signers != {fingerprint}:
+        msg = (
+            f"{path.name}: {signature.name} is not a good signature by {fingerprint} (gpgv: "
+            f"{done.last_lines or 'no message'}). Do not use the file."
+        )
+        raise SignatureError(msg)
+
+
+@contextmanager
+def _short(home: Path | None) -> Iterator[Path | None]:
+    """Give *home*, or a short link to it where its own path is too long for a socket."""
+    if home is None or len(str(home)) <= LONGEST_HOME:
+        yield home
+        return
+    directory = Path(tempfile.mkdtemp(prefix="rpp-"))
+    try:
+        (directory / "g").symlink_to(home.resolve())
+        yield directory / "g"
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

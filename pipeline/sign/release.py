@@ -1,0 +1,135 @@
+"""Signs a release: gathers its verified archives under one manifest and one signature."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pipeline.effects.context import Context, StageOutput
+from pipeline.effects.files import sha256_of
+from pipeline.errors import DigestMismatchError
+from pipeline.model import naming
+from pipeline.model.artifacts import Artifact, ArtifactKind
+from pipeline.model.base import pretty_json
+from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verification
+from pipeline.plan import ReleasePlan
+from pipeline.model.configs import SigningConfig
+from pipeline.package.tarball import describe
+from pipeline.sign.checksums import checksums_text
+from pipeline.sign.gpg import QUICKSTART, Keyring, quickstart_keyring, usable_key
+
+VERSION: Final = 1
+
+
+@contextmanager
+def signing_keyring(ctx: Context, config: SigningConfig) -> Iterator[Keyring]:
+    """Give the keyring that the channel signs with: the user's own, or the quickstart's."""
+    if config.key == QUICKSTART:
+        with quickstart_keyring(ctx.process, ctx.work.path("keys", "gnupg")) as keyring:
+            yield keyring
+    else:
+        yield Keyring(process=ctx.process, home=None)
+
+
+def make_manifest(
+    release: ReleasePlan, verified: Mapping[str, Verification], keys: Mapping[str, str]
+) -> Manifest:
+    """Return the manifest of *release*; *verified* and translation *keys* are by identifier. Pure."""
+    config = release.interpreter
+    platforms = tuple(
+        PlatformFacts(
+            platform=job.platform.identifier,
+            mode=job.mode,
+            translation_key=keys[job.identifier],
+            gc=config.translation.gc,
+            jit=job.jit,
+            glibc_floor=verified[job.identifier].glibc_floor,
+            gates=tuple(dict.fromkeys(gate.gate for gate in verified[job.identifier].gates)),
+        )
+        for job in release.jobs
+    )
+    files = (item for job in release.jobs for item in verified[job.identifier].artifacts)
+    return Manifest(
+        release=release.release,
+        product=release.product,
+        channel=release.channel,
+        interpreter=config.interpreter,
+        implementation=config.implementation,
+        interpreter_version=release.version,
+        language_version=config.language_version,
+        stable=release.channel == "release" and release.version.final,
+        source=release.revision,
+        platforms=platforms,
+        files=tuple(sorted(files, key=lambda item: item.filename)),
+    )
+
+
+def sign_inputs(manifest: Manifest, fingerprint: str) -> dict[str, object]:
+    """Return everything that decides a signed release."""
+    return {"manifest": manifest.model_dump(mode="json"), "fingerprint": fingerprint}
+
+
+def sign_release(
+    ctx: Context,
+    config: SigningConfig,
+    manifest: Manifest,
+    archives: Mapping[str, Path],
+    stage: StageOutput,
+) -> SignedRelease:
+    """Put the release's complete set of files into the stage's directory, signed and checked.
+
+    Args:
+        ctx: the ports.
+        config: which key signs.
+        manifest: what the release consists of.
+        archives: the directory that holds each archive, by file name.
+        stage: where to write.
+
+    Raises:
+        SigningKeyError: the key may not or cannot sign.
+        SignatureError: the fresh signature does not verify.
+    """
+    for artifact in manifest.files:
+        _copy(archives[artifact.filename], stage.directory, artifact)
+    manifest_path = stage.directory / naming.manifest_name(manifest.release)
+    manifest_path.write_bytes(pretty_json(manifest))
+    manifest_file = describe(manifest_path, ArtifactKind.MANIFEST, None)
+    checksums_path = stage.directory / naming.CHECKSUMS_NAME
+    checksums_path.write_bytes(checksums_text([*manifest.files, manifest_file]))
+    signature_path = stage.directory / naming.SIGNATURE_NAME
+    with signing_keyring(ctx, config) as keyring:
+        key = usable_key(keyring, config, ctx.now())
+        stage.step.phase(f"sign with {key.fingerprint}")
+        keyring.sign(checksums_path, signature_path, key.fingerprint)
+        keyring.verify(checksums_path, signature_path, key.fingerprint)
+        public_key_path = stage.directory / naming.PUBLIC_KEY_NAME
+        public_key_path.write_bytes(keyring.public_key(key.fingerprint))
+    return SignedRelease(
+        release=manifest.release,
+        product=manifest.product,
+        manifest=manifest_file,
+        checksums=describe(checksums_path, ArtifactKind.CHECKSUMS, None),
+        signature=describe(signature_path, ArtifactKind.SIGNATURE, None),
+        public_key=describe(public_key_path, ArtifactKind.PUBLIC_KEY, None),
+        fingerprint=key.fingerprint,
+    )
+
+
+def release_files(manifest: Manifest, signed: SignedRelease) -> tuple[Artifact, ...]:
+    """Return every file of a release, in the order in which they are uploaded."""
+    return (
+        *manifest.files, signed.checksums, signed.signature, signed.public_key, signed.manifest
+    )
+
+
+def _copy(source: Path, directory: Path, artifact: Artifact) -> None:
+    target = directory / artifact.filename
+    shutil.copyfile(source / artifact.filename, target)
+    if (actual := sha256_of(target)) != artifact.sha256:
+        raise DigestMismatchError(
+            str(source / artifact.filename),
+            expected=artifact.sha256,
+            actual=actual,
+            remedy="It changed after it was verified. Remove its directory and run again.",
+        )

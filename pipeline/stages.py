@@ -1,0 +1,394 @@
+"""The whole flow, one stage after the other. Read this file first.
+
+A stage's output lies under a key made from everything that decides its bytes. An output that is
+there is complete, so a stage is run only if its key is new: that is resume, cache and hand-over.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from pipeline.effects.context import Context, StageOutput
+from pipeline.effects.files import write_record
+from pipeline.effects.store import Store
+from pipeline.environment import ready_environment, recorded_environment
+from pipeline.errors import PipelineError
+from pipeline.model.artifacts import Artifact
+from pipeline.model.base import content_key
+from pipeline.model.configs import SigningConfig
+from pipeline.model.ledger import Event
+from pipeline.model.records import (
+    Environment,
+    Manifest,
+    Package,
+    SignedRelease,
+    SourceTree,
+    Translation,
+    Verification,
+)
+from pipeline import source as source_stage
+from pipeline.package import tarball
+from pipeline.plan import Job, Plan, ReleasePlan
+from pipeline.publish import files as publish_stage
+from pipeline.publish.ledger import read_ledger, record_published
+from pipeline.publish.projections import project
+from pipeline.sign import release as sign_stage
+from pipeline.sign.gpg import usable_key
+from pipeline.translate import runner as translate_stage
+from pipeline.verify import runner as verify_stage
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class Stage(StrEnum):
+    """The stages in their order."""
+
+    CONFIG = "config"  # read and check translation_configs/
+    PLAN = "plan"  # decide every job, file name and URL; no effects
+    SOURCE = "source"  # fetch what is pinned, pack it for the translation environment
+    TRANSLATE = "translate"  # RPython and the C compiler make the executable
+    PACKAGE = "package"  # assemble the tree without network, pack it to equal bytes
+    VERIFY = "verify"  # gates on the final archives' bytes, in clean containers
+    SIGN = "sign"  # manifest, SHA256SUMS and its signature, checked by gpgv
+    PUBLISH = "publish"  # put under names that never change, and read back
+    LEDGER = "ledger"  # the event that makes the release exist
+    PROJECTIONS = "projections"  # the indexes that clients read, from the ledger alone
+
+
+ORDER: Final = tuple(Stage)
+
+
+class NotFinished(PipelineError):  # noqa: N818 - not an error: how a dry run says where it ends
+    """A dry run came to a stage that would have to be run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done(Generic[R]):
+    """A finished stage: its record, where its files are, and what it took this time."""
+
+    record: R
+    key: str
+    directory: Path
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOutcome:
+    """What is finished of a job; a stage that was not asked for is None."""
+
+    job: Job
+    source: Done[SourceTree]
+    translation: Done[Translation] | None = None
+    package: Done[Package] | None = None
+    verification: Done[Verification] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the job took in this run."""
+        done = (self.source, self.translation, self.package, self.verification)
+        return sum(stage.seconds for stage in done if stage is not None)
+
+    @property
+    def cached(self) -> bool:
+        """Whether everything was there already."""
+        done = (self.source, self.translation, self.package, self.verification)
+        return all(stage.cached for stage in done if stage is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOutcome:
+    """What is finished of a release."""
+
+    release: ReleasePlan
+    jobs: tuple[JobOutcome, ...]
+    manifest: Manifest
+    signed: Done[SignedRelease]
+    files: tuple[Artifact, ...]
+    event: Event | None = None
+    is_new: bool = False
+    changed_indexes: tuple[str, ...] = ()
+
+
+def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
+    """Run a job's stages up to *last*; finished ones are taken as they are."""
+    outcome = JobOutcome(job=job, source=_source(ctx, job))
+    if not _reaches(last, Stage.TRANSLATE):
+        return outcome
+    translation = _translate(ctx, job, outcome.source)
+    outcome = replace(outcome, translation=translation)
+    if not _reaches(last, Stage.PACKAGE):
+        return outcome
+    package = _package(ctx, job, outcome.source, translation)
+    outcome = replace(outcome, package=package)
+    if not _reaches(last, Stage.VERIFY):
+        return outcome
+    return replace(
+        outcome, verification=_verify(ctx, job, outcome.source, translation, package)
+    )
+
+
+def make_release(
+    ctx: Context,
+    release: ReleasePlan,
+    jobs: tuple[JobOutcome, ...],
+    plan: Plan,
+    store: Store,
+    last: Stage,
+) -> ReleaseOutcome:
+    """Sign and publish a release whose jobs have all been verified, up to *last*."""
+    config = plan.channel_config
+    verified = {item.job.identifier: item.verification.record for item in jobs if item.verification}
+    keys = {item.job.identifier: item.translation.key for item in jobs if item.translation}
+    manifest = sign_stage.make_manifest(release, verified, keys)
+    signed = _sign(ctx, config.signing, manifest, jobs)
+    files = sign_stage.release_files(manifest, signed.record)
+    outcome = ReleaseOutcome(
+        release=release, jobs=jobs, manifest=manifest, signed=signed, files=files
+    )
+    if not _reaches(last, Stage.PUBLISH):
+        return outcome
+    outcome = _publish(ctx, outcome, store)
+    if not _reaches(last, Stage.LEDGER):
+        return outcome
+    outcome = _record(ctx, outcome, store)
+    if not _reaches(last, Stage.PROJECTIONS):
+        return outcome
+    changed = _project(ctx, config.base_url, store)
+    return replace(outcome, changed_indexes=tuple(changed))
+
+
+def _source(ctx: Context, job: Job) -> Done[SourceTree]:
+    inputs = source_stage.source_inputs(ctx, job)
+    key = content_key(Stage.SOURCE, source_stage.VERSION, **inputs)
+    return _once(
+        ctx,
+        Stage.SOURCE,
+        job.interpreter.interpreter,
+        key,
+        SourceTree,
+        lambda stage: source_stage.make_source(ctx, job, stage),
+    )
+
+
+def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Translation]:
+    name = job.interpreter.translation.environment
+
+    def key(environments: tuple[Environment, ...]) -> str:
+        inputs = translate_stage.translation_inputs(job, source.record, environments[0])
+        return content_key(Stage.TRANSLATE, translate_stage.VERSION, **inputs)
+
+    archive = source.directory / source.record.archive
+    return _once_in(
+        ctx,
+        Stage.TRANSLATE,
+        job,
+        (name,),
+        key,
+        Translation,
+        lambda environments, stage: translate_stage.translate(
+            ctx, job, archive, environments[0], stage
+        ),
+    )
+
+
+def _package(
+    ctx: Context, job: Job, source: Done[SourceTree], translation: Done[Translation]
+) -> Done[Package]:
+    info = tarball.build_info(ctx, job, source.record, translation.record, translation.key)
+    executable = translation.directory / translation.record.executable
+
+    def key(environments: tuple[Environment, ...]) -> str:
+        inputs = tarball.package_inputs(ctx, job, info, environments[0])
+        return content_key(Stage.PACKAGE, tarball.VERSION, **inputs)
+
+    return _once_in(
+        ctx,
+        Stage.PACKAGE,
+        job,
+        (job.interpreter.translation.environment,),
+        key,
+        Package,
+        lambda environments, stage: tarball.make_package(
+            ctx, job, info, executable, environments[0], stage
+        ),
+    )
+
+
+def _verify(
+    ctx: Context,
+    job: Job,
+    source: Done[SourceTree],
+    translation: Done[Translation],
+    package: Done[Package],
+) -> Done[Verification]:
+    packed = verify_stage.Packed(
+        package=package.record,
+        directory=package.directory,
+        info=tarball.build_info(ctx, job, source.record, translation.record, translation.key),
+    )
+
+    def key(environments: tuple[Environment, ...]) -> str:
+        inputs = verify_stage.verify_inputs(ctx, job, package.record, environments)
+        return content_key(Stage.VERIFY, verify_stage.VERSION, **inputs)
+
+    return _once_in(
+        ctx,
+        Stage.VERIFY,
+        job,
+        job.interpreter.verify.environments,
+        key,
+        Verification,
+        lambda environments, stage: verify_stage.verify(ctx, job, packed, environments, stage),
+    )
+
+
+def _sign(
+    ctx: Context, config: SigningConfig, manifest: Manifest, jobs: tuple[JobOutcome, ...]
+) -> Done[SignedRelease]:
+    with _located(Stage.SIGN, manifest.release), sign_stage.signing_keyring(ctx, config) as keyring:
+        # Also when the release is signed already: a key that has expired since must stop it.
+        key_used = usable_key(keyring, config, ctx.now())
+    inputs = sign_stage.sign_inputs(manifest, key_used.fingerprint)
+    key = content_key(Stage.SIGN, sign_stage.VERSION, **inputs)
+    archives = {
+        artifact.filename: item.package.directory
+        for item in jobs
+        if item.package is not None
+        for artifact in item.package.record.artifacts
+    }
+    return _once(
+        ctx,
+        Stage.SIGN,
+        manifest.release,
+        key,
+        SignedRelease,
+        lambda stage: sign_stage.sign_release(ctx, config, manifest, archives, stage),
+    )
+
+
+def _publish(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutcome:
+    signed = outcome.signed.record
+    with _located(Stage.PUBLISH, signed.release):
+        ledger, _ = read_ledger(store)
+        publish_stage.refuse_other_release(
+            ledger, signed.product, signed.release, signed.manifest.sha256
+        )
+        event = ledger.published(signed.product, signed.release)
+        if ctx.dry_run and event is None:
+            raise NotFinished(Stage.PUBLISH)
+        publish_stage.check_directory(
+            outcome.files, outcome.signed.directory, set(outcome.release.urls)
+        )
+        with ctx.console.step(f"publish {signed.release}") as step:
+            # What the ledger lists is what the public has; only that is compared then.
+            wanted = outcome.files if event is None else event.files
+            files = publish_stage.publish_files(
+                ctx.process, store, signed, wanted, outcome.signed.directory, step
+            )
+            if event is not None:
+                step.skip(f"published already ({event.at:%Y-%m-%d %H:%M}), same bytes")
+    return replace(outcome, files=files)
+
+
+def _record(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutcome:
+    release = outcome.release.release
+    with _located(Stage.LEDGER, release), ctx.console.step(f"ledger {release}") as step:
+        event, is_new = record_published(
+            store,
+            outcome.manifest,
+            outcome.signed.record,
+            outcome.files,
+            now=ctx.now,
+            by=ctx.releaser,
+        )
+        if not is_new:
+            step.skip(f"event {event.sequence} says so already")
+    return replace(outcome, event=event, is_new=is_new)
+
+
+def _project(ctx: Context, base_url: str, store: Store) -> list[str]:
+    with _located(Stage.PROJECTIONS, "indexes"), ctx.console.step("projections") as step:
+        changed = project(store, ctx.config.platforms, base_url)
+        if not changed:
+            step.skip("every index is what the ledger says")
+    return changed
+
+
+def _once(  # noqa: PLR0913 - what identifies a stage, and how it is run
+    ctx: Context,
+    stage: Stage,
+    identifier: str,
+    key: str,
+    model: type[R],
+    run: Callable[[StageOutput], R],
+) -> Done[R]:
+    """Return the stage's finished output, run now if there is none under *key*."""
+    directory = ctx.work.stage_directory(stage, key)
+    started = time.monotonic()
+    with _located(stage, identifier):
+        record = ctx.work.finished(stage, key, model)
+        if record is not None:
+            return Done(record=record, key=key, directory=directory, seconds=0.0, cached=True)
+        if ctx.dry_run:
+            raise NotFinished(stage)
+        with (
+            ctx.console.step(f"{stage} {identifier}") as step,
+            ctx.work.unfinished(stage, key) as partial,
+        ):
+            record = run(StageOutput(key=key, directory=partial, step=step))
+            write_record(partial, record)
+    seconds = time.monotonic() - started
+    return Done(record=record, key=key, directory=directory, seconds=seconds, cached=False)
+
+
+def _once_in(  # noqa: PLR0913 - as _once, and the environments that it runs in
+    ctx: Context,
+    stage: Stage,
+    job: Job,
+    names: Iterable[str],
+    key: Callable[[tuple[Environment, ...]], str],
+    model: type[R],
+    run: Callable[[tuple[Environment, ...], StageOutput], R],
+) -> Done[R]:
+    """Do as :func:`_once` for a stage whose key depends on environments.
+
+    What is known of them from earlier suffices to find a finished output, with no engine at all.
+    """
+    known = [recorded_environment(ctx, name, job.platform) for name in names]
+    recorded = tuple(environment for environment in known if environment is not None)
+    if len(recorded) == len(known):
+        found = ctx.work.finished(stage, key(recorded), model)
+        if found is not None:
+            directory = ctx.work.stage_directory(stage, key(recorded))
+            return Done(
+                record=found, key=key(recorded), directory=directory, seconds=0.0, cached=True
+            )
+    if ctx.dry_run:
+        raise NotFinished(stage)
+    with _located(stage, job.identifier):
+        environments = tuple(ready_environment(ctx, name, job.platform) for name in names)
+    return _once(
+        ctx, stage, job.identifier, key(environments), model, lambda output: run(environments, output)
+    )
+
+
+@contextmanager
+def _located(stage: Stage, identifier: str) -> Iterator[None]:
+    """Tell an error which stage of what it is from."""
+    try:
+        yield
+    except PipelineError as error:
+        error.where = error.where or f"{stage} {identifier}"
+        raise
+
+
+def _reaches(last: Stage, stage: Stage) -> bool:
+    return ORDER.index(last) >= ORDER.index(stage)
+

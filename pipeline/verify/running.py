@@ -1,0 +1,218 @@
+"""Gates that run the archive in clean containers, unpacked under a path with a blank.
+
+Ids ``RUN..`` and ``OPT..``. The proofs read the logs that every RPython binary can write
+(``PYPYLOG=category:file``): a JIT logs each loop it compiles, incminimark each of its steps.
+"""
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.effects.archives import Entry, Owner, entries_of, write_archive
+from pipeline.effects.context import Context
+from pipeline.effects.engine import Session
+from pipeline.effects.process import Completed
+from pipeline.errors import CommandError
+from pipeline.model.configs import OptionProofs, SmokeTest
+from pipeline.model.records import Environment
+from pipeline.plan import Job
+from pipeline.verify.gates import Finding, Gate, Verdict
+
+PLACE: Final = "/tmp/verify"  # noqa: S108 - in a container of our own
+UNPACKED: Final = f"{PLACE}/un packed"
+TESTS: Final = f"{PLACE}/tests"
+SCRATCH: Final = f"{PLACE}/scratch"
+LOG: Final = f"{PLACE}/log"
+TESTER: Final = Owner(uid=1000, gid=1000)
+SHOWN: Final = 400
+JIT_SECTION: Final = "jit-log-opt-loop"
+JIT_CATEGORIES: Final = "jit-log-opt,jit-summary"
+# Sections that only this collector writes, and those of every generational one.
+GC_SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "incminimark": ("gc-minor", "gc-collect-step"),
+    "minimark": ("gc-minor", "gc-collect"),
+    "boehm": (),
+}
+
+_SECTION: Final = re.compile(r"\{([a-z0-9-]+)\s*$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An archive unpacked in a running clean container."""
+
+    job: Job
+    archive: str
+    environment: str
+    session: Session
+    tests: Path
+
+    def run(
+        self, argv: tuple[str, ...], *, timeout: int, environment: Mapping[str, str] | None = None
+    ) -> Completed:
+        """Run *argv* with its ``{root}``, ``{tests}`` and ``{scratch}`` filled in."""
+        places = {
+            "{root}": f"{UNPACKED}/{self.job.stem}",
+            "{tests}": TESTS,
+            "{scratch}": SCRATCH,
+        }
+        return self.session.call(
+            tuple(_replaced(word, places) for word in argv),
+            timeout=timeout,
+            environment=environment,
+            directory=SCRATCH,
+        )
+
+
+def _replaced(word: str, places: Mapping[str, str]) -> str:
+    for name, place in places.items():
+        word = word.replace(name, place)
+    return word
+
+
+@contextmanager
+def installed(
+    ctx: Context, job: Job, archive: Path, environment: Environment
+) -> Iterator[Installed]:
+    """Unpack *archive* with the container's own tar, and copy the test files beside it.
+
+    Raises:
+        CommandError: the archive cannot be unpacked there.
+    """
+    tests = Path(ctx.config.root) / job.interpreter.verify.test_files
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        inputs = Path(temporary, "in.tar")
+        entries = [
+            Entry(path=f"verify/{archive.name}", content=archive),
+            Entry(path="verify/un packed", directory=True),
+            Entry(path="verify/scratch", directory=True),
+            *entries_of(tests, "verify/tests"),
+        ]
+        write_archive(inputs, entries, epoch=job.revision.epoch, owner=TESTER)
+        with ctx.engine.session(environment.image_id) as session:
+            session.copy_into(inputs, "/tmp")  # noqa: S108 - in the container
+            unpacked = session.call(("tar", "-xf", f"{PLACE}/{archive.name}", "-C", UNPACKED))
+            if unpacked.status != 0:
+                msg = f"{archive.name}: tar in {environment.name}: {unpacked.last_lines}"
+                raise CommandError(msg)
+            yield Installed(
+                job=job,
+                archive=archive.name,
+                environment=environment.name,
+                session=session,
+                tests=tests,
+            )
+
+
+def _smoke(subject: Installed) -> Verdict:
+    tests = subject.job.interpreter.verify.smoke
+    findings = [finding for test in tests for finding in _smoke_findings(subject, test)]
+    return Verdict(
+        measured=f"{len(tests)} smoke tests in {subject.environment}", findings=tuple(findings)
+    )
+
+
+def _smoke_findings(subject: Installed, test: SmokeTest) -> Iterator[Finding]:
+    done = subject.run(test.argv, timeout=test.timeout)
+    where = f"{subject.archive} in {subject.environment}: smoke test {test.name}"
+    if done.status != test.status:
+        found = f"exit status {done.status}: {done.last_lines[-SHOWN:]}"
+        yield Finding(file=where, found=found, expected=f"exit status {test.status}")
+    expected = _expected_output(subject.tests, test)
+    if expected is not None and done.text != expected:
+        found = f"output {done.text[:SHOWN]!r}"
+        yield Finding(file=where, found=found, expected=repr(expected[:SHOWN]))
+    for text in test.stderr_contains:
+        if text not in done.stderr.decode(errors="replace"):
+            found = f"message {done.last_lines[-SHOWN:]!r}"
+            yield Finding(file=where, found=found, expected=f"one with {text!r}")
+
+
+def _expected_output(tests: Path, test: SmokeTest) -> str | None:
+    if test.stdout_file is not None:
+        return (tests / test.stdout_file).read_text(encoding="utf-8")
+    return test.stdout
+
+
+def _options(subject: Installed) -> Verdict:
+    """Compare the options that the binary says it was translated with to the config's."""
+    proofs = subject.job.interpreter.verify.proofs
+    done = subject.run(proofs.info, timeout=proofs.timeout)
+    told = dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
+    expected = {"gc": subject.job.interpreter.translation.gc, "jit": str(subject.job.jit)}
+    findings = tuple(
+        Finding(
+            file=f"{subject.archive}: {' '.join(proofs.info)}",
+            found=f"{key}={told.get(key)}",
+            expected=f"{key}={value}",
+        )
+        for key, value in expected.items()
+        if told.get(key) != value
+    )
+    return Verdict(measured=" ".join(f"{k}={told.get(k)}" for k in expected), findings=findings)
+
+
+def _jit(subject: Installed) -> Verdict:
+    """A hot loop must be compiled, or without a JIT must not be."""
+    sections, failure = _logged(subject, subject.job.interpreter.verify.proofs.jit, JIT_CATEGORIES)
+    loops = sections[JIT_SECTION]
+    measured = f"{loops} loops compiled"
+    findings = list(failure)
+    if not failure and (loops > 0) != subject.job.jit:
+        expected = "at least one, since jit = true" if subject.job.jit else "none, without a JIT"
+        findings = [Finding(file=f"{subject.archive}: jit log", found=measured, expected=expected)]
+    return Verdict(measured=measured, findings=tuple(findings))
+
+
+def _gc(subject: Installed) -> Verdict:
+    """The configured collector must show itself in its log."""
+    gc = subject.job.interpreter.translation.gc
+    sections, failure = _logged(subject, subject.job.interpreter.verify.proofs.gc, "gc")
+    expected = GC_SECTIONS.get(gc, ())
+    measured = ", ".join(f"{sections[name]} {name}" for name in expected) or "nothing to show"
+    findings = list(failure) or [
+        Finding(file=f"{subject.archive}: gc log", found=f"no section {name}", expected=f"{gc}'s")
+        for name in expected
+        if not sections[name]
+    ]
+    return Verdict(measured=measured, findings=tuple(findings))
+
+
+def _logged(
+    subject: Installed, argv: tuple[str, ...], categories: str
+) -> tuple[Counter[str], list[Finding]]:
+    """Run *argv* with RPython's log on; count the log's sections by name."""
+    proofs: OptionProofs = subject.job.interpreter.verify.proofs
+    done = subject.run(
+        argv, timeout=proofs.timeout, environment={"PYPYLOG": f"{categories}:{LOG}"}
+    )
+    log = subject.session.call(("cat", LOG))
+    if done.status != 0 or log.status != 0:
+        problem = done if done.status != 0 else log
+        finding = Finding(
+            file=f"{subject.archive}: {' '.join(argv)} with PYPYLOG={categories}",
+            found=f"exit status {problem.status}: {problem.last_lines[-SHOWN:]}",
+            expected="success and a log",
+        )
+        return Counter(), [finding]
+    subject.session.call(("rm", "-f", LOG))
+    found = (_SECTION.search(line) for line in log.text.splitlines())
+    return Counter(match[1] for match in found if match), []
+
+
+SMOKE_GATES: Final[tuple[Gate[Installed], ...]] = (
+    Gate(identifier="RUN01", title="smoke tests in a clean container", check=_smoke),
+)
+"""Run in every clean environment."""
+
+PROOF_GATES: Final[tuple[Gate[Installed], ...]] = (
+    Gate(identifier="OPT01", title="translated with the configured options", check=_options),
+    Gate(identifier="OPT02", title="the JIT compiles a hot loop", check=_jit),
+    Gate(identifier="OPT03", title="the configured collector runs", check=_gc),
+)
+"""Run once, in the first clean environment."""
