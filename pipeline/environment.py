@@ -122,9 +122,7 @@ def _base_image(ctx: Context, name: str, platform: Platform, step: Step) -> str:
     return image_id
 
 
-def _bootstrap(
-    ctx: Context, base: BootstrapBase, tag: str, platform: Platform, step: Step
-) -> str:
+def _bootstrap(ctx: Context, base: BootstrapBase, tag: str, platform: Platform, step: Step) -> str:
     with tempfile.TemporaryDirectory(prefix="rpp-") as directory:
         tar = Path(directory, "base.tar")
         _mmdebstrap(ctx, base, platform, tar, step)

@@ -211,4 +211,3 @@ def _urls(base_url: str, product: str, release: str, jobs: Sequence[Job]) -> dic
         name: naming.public_url(base_url, naming.store_key(product, release, name))
         for name in filenames
     }
-

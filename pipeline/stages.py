@@ -129,9 +129,7 @@ def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
     outcome = replace(outcome, package=package)
     if not _reaches(last, Stage.VERIFY):
         return outcome
-    return replace(
-        outcome, verification=_verify(ctx, job, outcome.source, translation, package)
-    )
+    return replace(outcome, verification=_verify(ctx, job, outcome.source, translation, package))
 
 
 def make_release(
@@ -375,7 +373,12 @@ def _once_in(  # noqa: PLR0913 - as _once, and the environments that it runs in
     with _located(stage, job.identifier):
         environments = tuple(ready_environment(ctx, name, job.platform) for name in names)
     return _once(
-        ctx, stage, job.identifier, key(environments), model, lambda output: run(environments, output)
+        ctx,
+        stage,
+        job.identifier,
+        key(environments),
+        model,
+        lambda output: run(environments, output),
     )
 
 
@@ -391,4 +394,3 @@ def _located(stage: Stage, identifier: str) -> Iterator[None]:
 
 def _reaches(last: Stage, stage: Stage) -> bool:
     return ORDER.index(last) >= ORDER.index(stage)
-

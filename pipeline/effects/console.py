@@ -34,9 +34,7 @@ class Step:
             self._console.line(f"  {self._title}: {name}{part}")
         else:
             description = f"{escape(self._title)}: [cyan]{escape(name)}"
-            self._progress.update(
-                self._task, description=description, completed=done, total=total
-            )
+            self._progress.update(self._task, description=description, completed=done, total=total)
 
     def advance(self, amount: int, total: int) -> None:
         """Move the bar on by *amount* of *total*; plain output stays quiet."""
@@ -51,7 +49,9 @@ class Step:
 class Console:
     """Writes progress to standard error."""
 
-    def __init__(self, *, rich_console: RichConsole | None = None, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, *, rich_console: RichConsole | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self._rich = rich_console or RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self._clock = clock
         self._nested = 0
@@ -97,7 +97,12 @@ class Console:
         if not self._rich.is_terminal or self._nested or os.environ.get("CI"):
             yield None
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
         self._nested += 1
         try:
             with Progress(*columns, console=self._rich, transient=True) as progress:

@@ -108,9 +108,7 @@ class Engine(Protocol):
             StepSilentError: it wrote nothing for too long.
         """
 
-    def session(
-        self, image_id: str, *, user: str = "1000:1000"
-    ) -> AbstractContextManager[Session]:
+    def session(self, image_id: str, *, user: str = "1000:1000") -> AbstractContextManager[Session]:
         """Start a container without network for several commands; removed at the end."""
 
     def remove_leftovers(self) -> None:

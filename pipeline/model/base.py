@@ -18,7 +18,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
 """A name that is safe as one component of a path, a URL and an image reference."""
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
+FileName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)
+]
 """One component of a path, as it may appear in a store."""
 
 _COMPONENT: Final = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
@@ -44,7 +46,9 @@ def canonical_json(value: Any) -> bytes:
 
 def pretty_json(value: Any) -> bytes:
     """Return *value* as JSON for people and files: keys sorted, two blanks, a final newline."""
-    text = json.dumps(jsonable(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        jsonable(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False
+    )
     return f"{text}\n".encode()
 
 

@@ -144,7 +144,10 @@ class Manifest(Model):
 
 
 class SignedRelease(Model):
-    """A release's complete set of files, beside the record, and who signed it."""
+    """A release's complete set of files, beside the record, and who signed it.
+
+    ``is_throw_away`` marks the quickstart's key, which nobody has a reason to trust.
+    """
 
     release: FileName
     product: Name
@@ -153,3 +156,4 @@ class SignedRelease(Model):
     signature: Artifact
     public_key: Artifact
     fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+    is_throw_away: bool

@@ -42,9 +42,7 @@ def package_inputs(
         "environment": environment.digest,
         "stem": job.stem,
         "config": job.interpreter.package.model_dump(mode="json"),
-        "documents": {
-            name: sha256_of(path) for name, path in _documents(ctx, job).items()
-        },
+        "documents": {name: sha256_of(path) for name, path in _documents(ctx, job).items()},
         "assemble": sha256_of(ctx.root / "packaging" / ASSEMBLE),
     }
 
@@ -106,9 +104,7 @@ def make_package(
         for kind, filename in naming.archive_names(job.stem).items():
             stage.step.phase(f"pack {filename}")
             path = stage.directory / filename
-            write_archive(
-                path, entries, epoch=job.revision.epoch, compression=COMPRESSIONS[kind]
-            )
+            write_archive(path, entries, epoch=job.revision.epoch, compression=COMPRESSIONS[kind])
             artifacts.append(describe(path, kind, job.platform.identifier))
     return Package(stem=job.stem, artifacts=tuple(artifacts))
 
@@ -158,9 +154,7 @@ def _assemble(
     return tree
 
 
-def _input_entries(
-    ctx: Context, job: Job, info: BuildInfo, executable: Path
-) -> Iterator[Entry]:
+def _input_entries(ctx: Context, job: Job, info: BuildInfo, executable: Path) -> Iterator[Entry]:
     yield Entry(path="build/out", directory=True)
     yield Entry(path="build/in/executable", content=executable, executable=True)
     yield Entry(path="build/in/assemble.sh", content=ctx.root / "packaging" / ASSEMBLE)

@@ -197,7 +197,9 @@ def verify_signature(
         check=False,
         environment={"LC_ALL": "C"},
     )
-    valid = [line.split() for line in done.text.splitlines() if line.startswith("[GNUPG:] VALIDSIG")]
+    valid = [
+        line.split() for line in done.text.splitlines() if line.startswith("[GNUPG:] VALIDSIG")
+    ]
     signers = {fields[-1] for fields in valid}
     if done.status != 0 or signers != {fingerprint}:
         msg = (

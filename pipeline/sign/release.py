@@ -113,14 +113,13 @@ def sign_release(
         signature=describe(signature_path, ArtifactKind.SIGNATURE, None),
         public_key=describe(public_key_path, ArtifactKind.PUBLIC_KEY, None),
         fingerprint=key.fingerprint,
+        is_throw_away=config.key == QUICKSTART,
     )
 
 
 def release_files(manifest: Manifest, signed: SignedRelease) -> tuple[Artifact, ...]:
     """Return every file of a release, in the order in which they are uploaded."""
-    return (
-        *manifest.files, signed.checksums, signed.signature, signed.public_key, signed.manifest
-    )
+    return (*manifest.files, signed.checksums, signed.signature, signed.public_key, signed.manifest)
 
 
 def _copy(source: Path, directory: Path, artifact: Artifact) -> None:

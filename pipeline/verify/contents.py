@@ -19,7 +19,13 @@ from pipeline.model.records import BuildInfo
 from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
 
-BUILD_PATHS: Final = (b"/build/source", b"/build/toolchain", b"/build/tmp", b"/build/out", b"/build/in")
+BUILD_PATHS: Final = (
+    b"/build/source",
+    b"/build/toolchain",
+    b"/build/tmp",
+    b"/build/out",
+    b"/build/in",
+)
 GLIBC: Final = "GLIBC_"
 
 
@@ -35,7 +41,9 @@ class Tree:
     def files(self) -> tuple[Path, ...]:
         """Every regular file, sorted."""
         return tuple(
-            path for path in sorted(self.root.rglob("*")) if path.is_file() and not path.is_symlink()
+            path
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and not path.is_symlink()
         )
 
     @cached_property
@@ -84,9 +92,7 @@ def _has_binaries(tree: Tree) -> Verdict:
     name = f"{tree.job.stem}/bin/{tree.job.interpreter.package.executable}"
     finding = Finding(file=name, found="not an ELF file that can be read", expected="an ELF file")
     found = name in dict(tree.binaries)
-    return Verdict(
-        measured=f"{len(tree.binaries)} ELF files", findings=() if found else (finding,)
-    )
+    return Verdict(measured=f"{len(tree.binaries)} ELF files", findings=() if found else (finding,))
 
 
 def _machine(tree: Tree) -> Verdict:
@@ -119,13 +125,17 @@ def _floor(tree: Tree) -> Verdict:
 
 def _needed(tree: Tree) -> Verdict:
     allowed = {*tree.job.interpreter.verify.needed, tree.job.platform.loader}
-    needed = {(name, str(library)) for name, binary in tree.binaries for library in binary.libraries}
+    needed = {
+        (name, str(library)) for name, binary in tree.binaries for library in binary.libraries
+    }
     findings = tuple(
         Finding(file=name, found=f"needs {library}", expected=f"only {', '.join(sorted(allowed))}")
         for name, library in sorted(needed)
         if library not in allowed
     )
-    return Verdict(measured=", ".join(sorted({library for _, library in needed})), findings=findings)
+    return Verdict(
+        measured=", ".join(sorted({library for _, library in needed})), findings=findings
+    )
 
 
 def _search_paths(tree: Tree) -> Verdict:

@@ -56,8 +56,11 @@ def _paths_stay_inside(archives: Archives) -> Verdict:
     return _verdict(
         f"{len(archives.members)} members",
         (
-            Finding(file=f"{archives.main}: {member.name}", found="leaves the directory",
-                    expected="a relative path without '..'")
+            Finding(
+                file=f"{archives.main}: {member.name}",
+                found="leaves the directory",
+                expected="a relative path without '..'",
+            )
             for member in archives.members
             if not is_inside(member.name)
         ),
@@ -68,8 +71,11 @@ def _only_plain_members(archives: Archives) -> Verdict:
     return _verdict(
         "files, directories and symbolic links",
         (
-            Finding(file=f"{archives.main}: {member.name}", found=f"member type {member.type!r}",
-                    expected="a file, a directory or a symbolic link")
+            Finding(
+                file=f"{archives.main}: {member.name}",
+                found=f"member type {member.type!r}",
+                expected="a file, a directory or a symbolic link",
+            )
             for member in archives.members
             if not (member.isfile() or member.isdir() or member.issym())
         ),
@@ -82,8 +88,11 @@ def _links_resolve(archives: Archives) -> Verdict:
     return _verdict(
         f"{len(links)} links",
         (
-            Finding(file=f"{archives.main}: {link.name}", found=f"points to {link.linkname!r}",
-                    expected="a relative link to a member of the archive")
+            Finding(
+                file=f"{archives.main}: {link.name}",
+                found=f"points to {link.linkname!r}",
+                expected="a relative link to a member of the archive",
+            )
             for link in links
             if link.linkname.startswith("/")
             or posixpath.normpath(posixpath.join(posixpath.dirname(link.name), link.linkname))
@@ -105,8 +114,11 @@ def _required_members(archives: Archives) -> Verdict:
     return _verdict(
         f"{len(required)} members",
         (
-            Finding(file=f"{archives.main}: {archives.job.stem}/{name}",
-                    found="missing or of another kind", expected=kind)
+            Finding(
+                file=f"{archives.main}: {archives.job.stem}/{name}",
+                found="missing or of another kind",
+                expected=kind,
+            )
             for name, kind in required.items()
             if _kind(by_name.get(f"{archives.job.stem}/{name}")) != kind
         ),

@@ -188,9 +188,7 @@ def _logged(
 ) -> tuple[Counter[str], list[Finding]]:
     """Run *argv* with RPython's log on; count the log's sections by name."""
     proofs: OptionProofs = subject.job.interpreter.verify.proofs
-    done = subject.run(
-        argv, timeout=proofs.timeout, environment={"PYPYLOG": f"{categories}:{LOG}"}
-    )
+    done = subject.run(argv, timeout=proofs.timeout, environment={"PYPYLOG": f"{categories}:{LOG}"})
     log = subject.session.call(("cat", LOG))
     if done.status != 0 or log.status != 0:
         problem = done if done.status != 0 else log

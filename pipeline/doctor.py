@@ -1,0 +1,314 @@
+"""Checks whether this machine can do the work, and with ``--provision`` makes it able to.
+
+Every check says what it found and, if that is not enough, what to do. Checks only look; the
+provisioning steps are the only ones that change the machine, and each is named before it runs.
+"""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from pipeline.effects.context import Context
+from pipeline.effects.process import Tool
+from pipeline.errors import EngineUnavailableError, MissingToolError, PipelineError, PreflightError
+from pipeline.model.configs import BootstrapBase, ChannelConfig
+from pipeline.sign.gpg import QUICKSTART
+from pipeline.sign.release import signing_keyring
+from pipeline.sign.gpg import usable_key
+
+GIB: Final = 1 << 30
+LEAST_MEMORY: Final = 2 * GIB
+LEAST_DISK: Final = 4 * GIB
+LARGEST_SKEW: Final = 300.0
+CLOCK_SOURCES: Final = ("http://deb.debian.org/", "https://pypi.org/")
+BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
+SYSTEMD: Final = Path("/run/systemd/system")
+DOCKER_SOCKET: Final = Path("/var/run/docker.sock")
+ENGINE_WAIT: Final = 60
+PACKAGES: Final = (
+    "arch-test",
+    "binfmt-support",
+    "ca-certificates",
+    "debian-archive-keyring",
+    "docker.io",
+    "git",
+    "gnupg",
+    "gpgv",
+    "mmdebstrap",
+    "qemu-user-static",
+)
+APT: Final = Tool(program="apt-get", purpose="install packages (Debian or Ubuntu)", package="apt")
+SERVICE: Final = Tool(program="systemctl", purpose="start the engine", package="systemd")
+MOUNT: Final = Tool(program="mount", purpose="mount binfmt_misc", package="mount")
+UPDATE_BINFMTS: Final = Tool(
+    program="update-binfmts", purpose="register emulators", package="binfmt-support"
+)
+# Program, what it is needed for, package.
+TOOLS: Final = (
+    Tool(program="gpg", purpose="sign releases", package="gnupg"),
+    Tool(program="gpgv", purpose="check signatures", package="gpgv"),
+    Tool(program="git", purpose="resolve revisions", package="git"),
+)
+EMULATORS: Final = {"x86_64": "qemu-x86_64", "aarch64": "qemu-aarch64"}
+
+
+class Status(StrEnum):
+    """How a check came out; a warning does not stop anything."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """One check: what was looked at, what was found, and what to do if that is not enough."""
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def diagnose(ctx: Context, channel: ChannelConfig) -> tuple[CheckResult, ...]:
+    """Run every check."""
+    checks: tuple[Callable[[], CheckResult | Iterator[CheckResult]], ...] = (
+        lambda: _engine(ctx),
+        lambda: _memory(ctx),
+        lambda: _disk(ctx),
+        lambda: _tools(ctx),
+        lambda: _bootstrap(ctx),
+        lambda: _emulation(ctx),
+        lambda: _clock(ctx),
+        lambda: _key(ctx, channel),
+    )
+    results: list[CheckResult] = []
+    for check in checks:
+        result = check()
+        results += [result] if isinstance(result, CheckResult) else list(result)
+    return tuple(results)
+
+
+def require_healthy(results: tuple[CheckResult, ...]) -> None:
+    """Raise PreflightError if a check failed; the message has each fix."""
+    failed = [result for result in results if result.status is Status.FAILED]
+    if failed:
+        lines = "\n".join(f"{item.name}: {item.found}. {item.fix}" for item in failed)
+        msg = f"this machine is not ready ({len(failed)} of {len(results)} checks failed):\n{lines}"
+        raise PreflightError(msg)
+
+
+def provision(ctx: Context) -> None:
+    """Install and start what is missing; needs root on Debian or Ubuntu.
+
+    Raises:
+        PreflightError: this is not root, or not such a system.
+        CommandError: a step failed.
+    """
+    if os.geteuid() != 0:
+        msg = "provisioning installs packages and starts a service: run it as root (sudo)."
+        raise PreflightError(msg)
+    if ctx.process.find("apt-get") is None:
+        msg = (
+            "provisioning knows Debian and Ubuntu only (no apt-get here). Install an engine with "
+            f"Docker's API and these programs yourself: {', '.join(PACKAGES)}"
+        )
+        raise PreflightError(msg)
+    _install_packages(ctx)
+    _register_emulators(ctx)
+    if not _engine_answers(ctx):
+        _start_engine(ctx)
+
+
+def _install_packages(ctx: Context) -> None:
+    missing = [name for name in PACKAGES if not _is_installed(ctx, name)]
+    with ctx.console.step("install packages") as step:
+        if not missing:
+            step.skip("all are installed")
+            return
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        step.phase("apt-get update")
+        ctx.process.run(["apt-get", "update", "-qq"], tool=APT, environment=environment)
+        step.phase(f"apt-get install {' '.join(missing)}")
+        ctx.process.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
+            tool=APT,
+            timeout=1800,
+            environment=environment,
+        )
+
+
+def _is_installed(ctx: Context, package: str) -> bool:
+    tool = Tool(program="dpkg-query", purpose="look for packages", package="dpkg")
+    asked = ["dpkg-query", "--show", "--showformat", "${db:Status-Status}", package]
+    return ctx.process.run(asked, tool=tool, check=False).text == "installed"
+
+
+def _register_emulators(ctx: Context) -> None:
+    with ctx.console.step("register emulators") as step:
+        if not (BINFMT / "status").exists():
+            step.phase(f"mount {BINFMT}")
+            mounted = ctx.process.run(
+                ["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], tool=MOUNT, check=False
+            )
+            if mounted.status != 0:
+                step.skip(f"not possible here: {mounted.last_lines}")
+                return
+        ctx.process.run(["update-binfmts", "--import"], tool=UPDATE_BINFMTS, check=False)
+        ctx.process.run(["update-binfmts", "--enable"], tool=UPDATE_BINFMTS, check=False)
+
+
+def _start_engine(ctx: Context) -> None:
+    with ctx.console.step("start the container engine") as step:
+        if SYSTEMD.is_dir():
+            ctx.process.run(["systemctl", "start", "docker"], tool=SERVICE)
+        else:
+            log = Path("/var/log/dockerd.log")
+            step.phase(f"dockerd, its log is {log}")
+            ctx.process.start_detached(["dockerd"], log=log)
+        for _ in range(ENGINE_WAIT):
+            if _engine_answers(ctx):
+                return
+            time.sleep(1)
+    msg = f"the container engine did not answer within {ENGINE_WAIT} s. See /var/log/dockerd.log."
+    raise EngineUnavailableError(msg)
+
+
+def _engine_answers(ctx: Context) -> bool:
+    try:
+        ctx.engine.info()
+    except EngineUnavailableError:
+        return False
+    return True
+
+
+def _engine(ctx: Context) -> CheckResult:
+    try:
+        info = ctx.engine.info()
+    except EngineUnavailableError as error:
+        return CheckResult(name="engine", status=Status.FAILED, found="no answer", fix=str(error))
+    machines = {row.machine for row in ctx.config.platforms.values()}
+    found = f"version {info.version}, {info.machine}, {info.cpus} CPUs"
+    if info.machine not in machines:
+        fix = f"Use an engine on one of: {', '.join(sorted(machines))}."
+        return CheckResult(name="engine", status=Status.FAILED, found=found, fix=fix)
+    return CheckResult(name="engine", status=Status.OK, found=found)
+
+
+def _memory(ctx: Context) -> CheckResult:
+    try:
+        memory = ctx.engine.info().memory
+    except EngineUnavailableError:
+        return CheckResult(name="memory", status=Status.WARNING, found="unknown without an engine")
+    status = Status.OK if memory >= LEAST_MEMORY else Status.FAILED
+    fix = f"A translation of the demo needs {LEAST_MEMORY // GIB} GiB: use a larger machine."
+    return CheckResult(
+        name="memory", status=status, found=f"{memory / GIB:.1f} GiB for the engine", fix=fix
+    )
+
+
+def _disk(ctx: Context) -> Iterator[CheckResult]:
+    ctx.work.root.mkdir(parents=True, exist_ok=True)
+    places = {"work directory": ctx.work.root}
+    try:
+        storage = Path(ctx.engine.info().storage)
+    except EngineUnavailableError:
+        storage = Path()
+    # A remote engine's storage is not on this machine.
+    if storage.is_absolute() and storage.is_dir():
+        places["engine storage"] = storage
+    for name, place in places.items():
+        free = shutil.disk_usage(place).free
+        yield CheckResult(
+            name=f"disk, {name}",
+            status=Status.OK if free >= LEAST_DISK else Status.FAILED,
+            found=f"{free / GIB:.1f} GiB free at {place}",
+            fix=f"Free {LEAST_DISK // GIB} GiB there, or choose another --work directory.",
+        )
+
+
+def _tools(ctx: Context) -> Iterator[CheckResult]:
+    for tool in TOOLS:
+        found = ctx.process.find(tool.program)
+        missing = MissingToolError(tool.program, purpose=tool.purpose, package=tool.package)
+        yield CheckResult(
+            name=f"tool {tool.program}",
+            status=Status.OK if found else Status.FAILED,
+            found=str(found or "not on PATH"),
+            fix=str(missing),
+        )
+
+
+def _bootstrap(ctx: Context) -> CheckResult:
+    """mmdebstrap is needed only for bases of kind bootstrap."""
+    names = [name for name, base in ctx.config.bases.items() if isinstance(base, BootstrapBase)]
+    if not names:
+        found = "not needed: every base is from a registry"
+        return CheckResult(name="tool mmdebstrap", status=Status.OK, found=found)
+    path = ctx.process.find("mmdebstrap")
+    missing = MissingToolError(
+        "mmdebstrap", purpose=f"bootstrap the bases {', '.join(names)}", package="mmdebstrap"
+    )
+    return CheckResult(
+        name="tool mmdebstrap",
+        status=Status.OK if path else Status.FAILED,
+        found=str(path or "not on PATH"),
+        fix=f"{missing} Or name a base by registry digest in environments.toml.",
+    )
+
+
+def _emulation(ctx: Context) -> Iterator[CheckResult]:
+    """Emulators are for platforms of other architectures; native work does without."""
+    here = platform.machine()
+    for row in ctx.config.platforms.values():
+        if row.machine == here:
+            continue
+        emulator = BINFMT / EMULATORS[row.machine]
+        registered = emulator.exists()
+        flags = emulator.read_text(encoding="ascii") if registered else ""
+        # F keeps the emulator open, so that it works inside containers which do not have it.
+        ready = registered and "F" in flags.partition("flags: ")[2].split("\n")[0]
+        yield CheckResult(
+            name=f"emulation of {row.machine}",
+            status=Status.OK if ready else Status.WARNING,
+            found=f"{emulator.name} {'registered' if ready else 'not registered (flag F)'}",
+            fix="Install qemu-user-static and binfmt-support, mount binfmt_misc, run "
+            "update-binfmts --import; or as root: python -m pipeline doctor --provision",
+        )
+
+
+def _clock(ctx: Context) -> CheckResult:
+    for url in CLOCK_SOURCES:
+        theirs = ctx.http.server_date(url)
+        if theirs is None:
+            continue
+        skew = ctx.now().timestamp() - theirs
+        status = Status.OK if abs(skew) <= LARGEST_SKEW else Status.FAILED
+        fix = "Set the clock (timedatectl set-ntp true): signatures and TLS depend on it."
+        return CheckResult(name="clock", status=status, found=f"{skew:+.0f} s to {url}", fix=fix)
+    fix = f"No answer from {' or '.join(CLOCK_SOURCES)}; compare the clock yourself."
+    return CheckResult(name="clock", status=Status.WARNING, found="not compared", fix=fix)
+
+
+def _key(ctx: Context, channel: ChannelConfig) -> CheckResult:
+    if ctx.process.find("gpg") is None:
+        return CheckResult(name="signing key", status=Status.WARNING, found="unknown without gpg")
+    if channel.signing.key == QUICKSTART:
+        found = "throw-away key, made at the first release"
+        fix = "Good for trying out only: name a real key in channels.toml to publish."
+        return CheckResult(name="signing key", status=Status.WARNING, found=found, fix=fix)
+    try:
+        with signing_keyring(ctx, channel.signing) as keyring:
+            key = usable_key(keyring, channel.signing, ctx.now())
+    except PipelineError as error:
+        found = "cannot sign"
+        return CheckResult(name="signing key", status=Status.FAILED, found=found, fix=str(error))
+    until = f"{key.expires:%Y-%m-%d}" if key.expires else "for ever"
+    found = f"{key.fingerprint}, valid until {until}"
+    return CheckResult(name="signing key", status=Status.OK, found=found)

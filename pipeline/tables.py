@@ -1,0 +1,104 @@
+"""The tables that commands end with; what they show is decided elsewhere."""
+
+from pathlib import Path
+
+from pipeline.doctor import CheckResult
+from pipeline.effects.console import Console
+from pipeline.model.configs import Config
+from pipeline.model.naming import release_prefix
+from pipeline.model.records import Phase
+from pipeline.plan import Plan
+from pipeline.run import Outcome
+from pipeline.stages import ReleaseOutcome
+
+
+def show_config(console: Console, config: Config) -> None:
+    """Show the interpreters and where each may be built."""
+    rows = [
+        (
+            name,
+            str(item.interpreter_version),
+            item.translation.gc,
+            "yes" if item.translation.jit else "no",
+            " ".join(item.platforms),
+        )
+        for name, item in config.interpreters.items()
+    ]
+    console.table("Interpreters", ("interpreter", "version", "gc", "jit", "platforms"), rows)
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """Show every job and every file with its URL."""
+    jobs = [
+        (job.identifier, job.mode, "yes" if job.jit else "no", job.revision.revision[:12], job.stem)
+        for job in plan.jobs
+    ]
+    console.table("Jobs", ("identifier", "mode", "jit", "revision", "archive"), jobs)
+    files = [
+        (release.release, filename, url)
+        for release in plan.releases
+        for filename, url in release.urls.items()
+    ]
+    console.table("Files", ("release", "file", "url"), files)
+
+
+def show_unfinished(console: Console, outcome: Outcome) -> None:
+    """Show where each job stands, after a dry run."""
+    waiting = dict(outcome.unfinished)
+    rows = [(name, f"to do, from {stage} on") for name, stage in waiting.items()]
+    rows += [
+        (item.job.identifier, "finished")
+        for item in outcome.jobs
+        if item.job.identifier not in waiting
+    ]
+    console.table("Dry run: nothing was done", ("what", "state"), rows)
+
+
+def show_diagnosis(console: Console, results: tuple[CheckResult, ...]) -> None:
+    """Show every check."""
+    rows = [(item.name, item.status, item.found) for item in results]
+    console.table("Doctor", ("check", "status", "found"), rows)
+    for item in results:
+        if item.status != "ok" and item.fix:
+            console.line(f"{item.name}: {item.fix}")
+
+
+def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
+    """Show what was made: jobs with their times, gates, and files with their digests."""
+    rows = [
+        (
+            item.job.identifier,
+            "finished before" if item.cached else f"{item.seconds:.1f} s",
+            _phases(item.translation.record.phases) if item.translation else "",
+        )
+        for item in outcome.jobs
+    ]
+    console.table("Jobs", ("identifier", "this run", "translation phases (s)"), rows)
+    for item in outcome.jobs:
+        if item.verification is not None and not item.verification.cached:
+            gates = [
+                (gate.gate, gate.title, gate.measured) for gate in item.verification.record.gates
+            ]
+            console.table(f"Gates of {item.job.stem}", ("gate", "title", "measured"), gates)
+    for release in outcome.releases:
+        files = [(item.filename, f"{item.size:,}", item.sha256) for item in release.files]
+        console.table(release.release.release, ("file", "bytes", "sha256"), files)
+        _show_release(console, release, store)
+
+
+def _phases(phases: tuple[Phase, ...]) -> str:
+    return " ".join(f"{phase.name.removesuffix('_lltype')} {phase.seconds:.0f}" for phase in phases)
+
+
+def _show_release(console: Console, release: ReleaseOutcome, store: Path) -> None:
+    record = release.signed.record
+    console.line(f"signed by {record.fingerprint}")
+    if record.is_throw_away:
+        console.warn(
+            "This is a THROW-AWAY key, made in the work directory. It proves nothing to anybody: "
+            "name a real key in translation_configs/channels.toml before you publish."
+        )
+    if release.event is not None:
+        place = store / release_prefix(record.product, record.release)
+        news = "published" if release.is_new else "was published already, nothing to do"
+        console.line(f"{record.release} {news}: {place}")
