@@ -72,8 +72,8 @@ def _read_interpreters(root: Path) -> dict[str, InterpreterConfig]:
         interpreter = _read(path, InterpreterConfig)
         if interpreter.interpreter != path.stem:
             msg = (
-                f"{path}: key interpreter: is {interpreter.interpreter!r}, but the file's name says "
-                f"{path.stem!r}. Name the file after the interpreter."
+                f"{path}: key interpreter: is {interpreter.interpreter!r}, but the file's name "
+                f"says {path.stem!r}. Name the file after the interpreter."
             )
             raise ConfigError(msg)
         found[path.stem] = interpreter
@@ -90,7 +90,7 @@ def _read(path: Path, model: type[M]) -> M:
         msg = f"{path}: not valid TOML: {error}"
         raise ConfigError(msg) from error
     try:
-        # TOML has no tuples and its dates are objects: JSON mode accepts the lists, as-is dates too.
+        # JSON mode takes TOML's lists for tuples, and its dates as text.
         return model.model_validate_json(json.dumps(data, default=str), strict=False)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, model, error))) from error

@@ -18,9 +18,8 @@ from pipeline.effects.context import Context
 from pipeline.effects.process import Tool
 from pipeline.errors import EngineUnavailableError, MissingToolError, PipelineError, PreflightError
 from pipeline.model.configs import BootstrapBase, ChannelConfig
-from pipeline.sign.gpg import QUICKSTART
+from pipeline.sign.gpg import QUICKSTART, usable_key
 from pipeline.sign.release import signing_keyring
-from pipeline.sign.gpg import usable_key
 
 GIB: Final = 1 << 30
 LEAST_MEMORY: Final = 2 * GIB
@@ -246,7 +245,7 @@ def _tools(ctx: Context) -> Iterator[CheckResult]:
 
 
 def _bootstrap(ctx: Context) -> CheckResult:
-    """mmdebstrap is needed only for bases of kind bootstrap."""
+    """Only bases of kind bootstrap need mmdebstrap."""
     names = [name for name, base in ctx.config.bases.items() if isinstance(base, BootstrapBase)]
     if not names:
         found = "not needed: every base is from a registry"

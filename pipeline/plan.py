@@ -4,6 +4,7 @@ The names and URLs in a plan are the names that come out: stages take them from 
 """
 
 from collections.abc import Mapping, Sequence
+
 from pydantic import BaseModel
 
 from pipeline.config import known
@@ -134,8 +135,13 @@ def _platforms(
     for name in dict.fromkeys(names):
         platform = known("platform", name, config.platforms, where="command line")
         if name not in interpreter.platforms:
-            where = f"{interpreter.interpreter}.toml: key platforms"
-            raise UnknownNameError("platform", name, interpreter.platforms, where=where)
+            kind, allowed = "platform", interpreter.platforms
+            raise UnknownNameError(
+                kind,
+                name,
+                allowed,
+                where=f"{interpreter.interpreter}.toml: key platforms",
+            )
         if platform.machine != worker_machine:
             msg = (
                 f"{name}: this worker is {worker_machine}, and only mode native is known for this "

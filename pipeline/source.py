@@ -110,7 +110,7 @@ def _ignored(path: str) -> bool:
 
 
 def _tree_digest(directory: Path) -> str:
-    """Return the digest of a directory's files: their names, contents, links and executable bits."""
+    """Return the digest of a directory: names, contents, links and executable bits."""
     described = [
         [entry.path, entry.link, entry.executable, _content_digest(entry)]
         for entry in entries_of(directory, ".")

@@ -5,7 +5,7 @@ there is complete, so a stage is run only if its key is new: that is resume, cac
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from pipeline import source as source_stage
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import write_record
 from pipeline.effects.store import Store
@@ -32,7 +33,6 @@ from pipeline.model.records import (
     Translation,
     Verification,
 )
-from pipeline import source as source_stage
 from pipeline.package import tarball
 from pipeline.plan import Job, Plan, ReleasePlan
 from pipeline.publish import files as publish_stage
@@ -77,6 +77,15 @@ class Done(Generic[R]):
     directory: Path
     seconds: float
     cached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contained(Generic[R]):
+    """A stage that runs in containers: how its key and its output follow from environments."""
+
+    key: Callable[[tuple[Environment, ...]], str]
+    model: type[R]
+    run: Callable[[tuple[Environment, ...], StageOutput], R]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +197,12 @@ def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Transla
         Stage.TRANSLATE,
         job,
         (name,),
-        key,
-        Translation,
-        lambda environments, stage: translate_stage.translate(
-            ctx, job, archive, environments[0], stage
+        Contained(
+            key=key,
+            model=Translation,
+            run=lambda environments, stage: translate_stage.translate(
+                ctx, job, archive, environments[0], stage
+            ),
         ),
     )
 
@@ -211,10 +222,12 @@ def _package(
         Stage.PACKAGE,
         job,
         (job.interpreter.translation.environment,),
-        key,
-        Package,
-        lambda environments, stage: tarball.make_package(
-            ctx, job, info, executable, environments[0], stage
+        Contained(
+            key=key,
+            model=Package,
+            run=lambda environments, stage: tarball.make_package(
+                ctx, job, info, executable, environments[0], stage
+            ),
         ),
     )
 
@@ -241,9 +254,13 @@ def _verify(
         Stage.VERIFY,
         job,
         job.interpreter.verify.environments,
-        key,
-        Verification,
-        lambda environments, stage: verify_stage.verify(ctx, job, packed, environments, stage),
+        Contained(
+            key=key,
+            model=Verification,
+            run=lambda environments, stage: verify_stage.verify(
+                ctx, job, packed, environments, stage
+            ),
+        ),
     )
 
 
@@ -319,7 +336,7 @@ def _project(ctx: Context, base_url: str, store: Store) -> list[str]:
     return changed
 
 
-def _once(  # noqa: PLR0913 - what identifies a stage, and how it is run
+def _once(
     ctx: Context,
     stage: Stage,
     identifier: str,
@@ -346,40 +363,35 @@ def _once(  # noqa: PLR0913 - what identifies a stage, and how it is run
     return Done(record=record, key=key, directory=directory, seconds=seconds, cached=False)
 
 
-def _once_in(  # noqa: PLR0913 - as _once, and the environments that it runs in
-    ctx: Context,
-    stage: Stage,
-    job: Job,
-    names: Iterable[str],
-    key: Callable[[tuple[Environment, ...]], str],
-    model: type[R],
-    run: Callable[[tuple[Environment, ...], StageOutput], R],
+def _once_in(
+    ctx: Context, stage: Stage, job: Job, names: tuple[str, ...], contained: Contained[R]
 ) -> Done[R]:
     """Do as :func:`_once` for a stage whose key depends on environments.
 
     What is known of them from earlier suffices to find a finished output, with no engine at all.
     """
-    known = [recorded_environment(ctx, name, job.platform) for name in names]
-    recorded = tuple(environment for environment in known if environment is not None)
-    if len(recorded) == len(known):
-        found = ctx.work.finished(stage, key(recorded), model)
-        if found is not None:
-            directory = ctx.work.stage_directory(stage, key(recorded))
-            return Done(
-                record=found, key=key(recorded), directory=directory, seconds=0.0, cached=True
-            )
-    if ctx.dry_run:
-        raise NotFinished(stage)
-    with _located(stage, job.identifier):
-        environments = tuple(ready_environment(ctx, name, job.platform) for name in names)
+    recorded = [recorded_environment(ctx, name, job.platform) for name in names]
+    environments = tuple(environment for environment in recorded if environment is not None)
+    if len(environments) < len(names) or not _is_finished(ctx, stage, contained, environments):
+        if ctx.dry_run:
+            raise NotFinished(stage)
+        with _located(stage, job.identifier):
+            environments = tuple(ready_environment(ctx, name, job.platform) for name in names)
     return _once(
         ctx,
         stage,
         job.identifier,
-        key(environments),
-        model,
-        lambda output: run(environments, output),
+        contained.key(environments),
+        contained.model,
+        lambda output: contained.run(environments, output),
     )
+
+
+def _is_finished(
+    ctx: Context, stage: Stage, contained: Contained[R], environments: tuple[Environment, ...]
+) -> bool:
+    key = contained.key(environments)
+    return ctx.work.finished(stage, key, contained.model) is not None
 
 
 @contextmanager

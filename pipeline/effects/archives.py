@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, Final, cast
 
 import zstandard
 
@@ -61,7 +61,7 @@ def write_archive(
     *,
     epoch: int,
     compression: Compression = Compression.NONE,
-    owner: Owner = Owner(),  # noqa: B008 - frozen
+    owner: Owner = Owner(),
 ) -> None:
     """Write *entries* and the directories they need to *path*; see the module for the form.
 
@@ -115,11 +115,11 @@ def _compressing(raw: IO[bytes], compression: Compression) -> Iterator[IO[bytes]
             case Compression.NONE:
                 yield raw
             case Compression.GZIP:
-                yield stack.enter_context(
-                    gzip.GzipFile(
-                        filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0
-                    )
+                compressed = gzip.GzipFile(
+                    filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0
                 )
+                stack.callback(compressed.close)
+                yield cast("IO[bytes]", compressed)
             case Compression.ZSTD:
                 compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
                 yield stack.enter_context(compressor.stream_writer(raw, closefd=False))
@@ -148,7 +148,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         if path.suffix in {".gz", ".tgz"}:
-            yield stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
+            yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw, mode="rb"))
         elif path.suffix == ".zst":
             yield stack.enter_context(zstandard.ZstdDecompressor().stream_reader(raw))
         else:
@@ -226,7 +226,7 @@ def unpack_zip(path: Path, directory: Path) -> None:
                 if not is_inside(name):
                     msg = f"{path.name}: {name!r} would be written outside. Nothing of it is used."
                     raise UnsafeArchiveError(msg)
-            archive.extractall(directory)
+            archive.extractall(directory)  # noqa: S202 - every name was checked
     except (zipfile.BadZipFile, OSError, zlib.error) as error:
         msg = f"{path.name}: not a readable zip archive: {error}"
         raise UnsafeArchiveError(msg) from error

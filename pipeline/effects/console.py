@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 Clock = Callable[[], float]
+
+WIDEST: Final = 1000
 
 
 class Step:
@@ -84,13 +87,21 @@ class Console:
         self._ended("[green]done", title, started, step.skipped)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write a table; nothing in it is folded, so that digests can be copied."""
+        """Write a table; nothing in it is folded or cut, so that digests can be copied."""
         table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
         for column in columns:
-            table.add_column(escape(column), no_wrap=True, overflow="ignore")
+            table.add_column(escape(column), no_wrap=True)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        self._rich.print(table, crop=False)
+        # A table is as wide as its cells, also where the terminal is narrower.
+        natural = table.__rich_measure__(self._rich, self._rich.options.update(width=WIDEST))
+        wide = RichConsole(
+            file=self._rich.file,
+            force_terminal=self._rich.is_terminal,
+            highlight=False,
+            width=max(natural.maximum, self._rich.width),
+        )
+        wide.print(table)
 
     @contextmanager
     def _live(self) -> Iterator[Progress | None]:

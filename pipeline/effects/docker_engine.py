@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import docker
 import requests
@@ -93,7 +93,7 @@ class DockerEngine:
                     "environments.toml, which needs no registry."
                 )
                 raise ImageError(msg) from error
-        return str((image[0] if isinstance(image, list) else image).id)
+        return str(image.id)
 
     def build(
         self,
@@ -225,7 +225,7 @@ class DockerSession:
             answer = self._container.exec_run(
                 limited, demux=True, environment=dict(environment or {}), workdir=directory
             )
-        stdout, stderr = answer.output
+        stdout, stderr = cast("tuple[bytes | None, bytes | None]", answer.output)
         return Completed(
             argv=argv, status=int(answer.exit_code or 0), stdout=stdout or b"", stderr=stderr or b""
         )
@@ -241,7 +241,7 @@ def _confinement(seccomp: str | None) -> dict[str, Any]:
 
 def _succeeded(container: Container) -> bool:
     state = container.attrs["State"]
-    return state["Status"] == "exited" and state["ExitCode"] == 0
+    return bool(state["Status"] == "exited" and state["ExitCode"] == 0)
 
 
 def _follow(container: Container, step: ContainerStep, on_line: OnLine) -> int:

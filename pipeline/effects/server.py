@@ -28,7 +28,7 @@ class _StoreHandler(SimpleHTTPRequestHandler):
     extensions_map = TYPES
     server_version = "rpython-pipeline"
 
-    def send_head(self):  # type: ignore[no-untyped-def] # noqa: ANN201 - the type is private to http.server
+    def send_head(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - its type is private
         """Refuse what no store key can be, then do as the library does."""
         path = self.path.split("?", 1)[0].strip("/")
         try:

@@ -42,7 +42,7 @@ class Store(Protocol):
     """Where releases are published."""
 
     def put_new(self, key: str, path: Path, *, content_type: str) -> bool:
-        """Put the file at *path* under *key* unless something is there; return whether it was put."""
+        """Put the file at *path* under *key* unless something is there; return whether it did."""
 
     def stored(self, key: str) -> Stored | None:
         """Read back all bytes under *key* and describe them, or return None."""

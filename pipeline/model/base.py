@@ -27,7 +27,7 @@ _COMPONENT: Final = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
 RelativePath = Annotated[
     str, StringConstraints(pattern=rf"^{_COMPONENT}(/{_COMPONENT})*$", max_length=400)
 ]
-"""A ``/``-separated path that cannot leave the directory it is joined to (no component starts with a dot)."""
+"""A path that cannot leave the directory it is joined to: no component starts with a dot."""
 
 
 class Model(BaseModel):
@@ -37,7 +37,7 @@ class Model(BaseModel):
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one UTF-8 JSON form of *value*: keys sorted, no spaces, no escapes but JSON's own."""
+    """Return the one UTF-8 JSON form of *value*: keys sorted, no spaces, few escapes."""
     text = json.dumps(
         jsonable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -1,4 +1,4 @@
-"""The archives: ``<stem>.tar.gz`` and ``<stem>.tar.zst`` with *stem* as their only top directory."""
+"""The archives ``<stem>.tar.gz`` and ``<stem>.tar.zst``; *stem* is their only top directory."""
 
 import tempfile
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ def refuse_other_release(ledger: Ledger, product: str, release: str, manifest_sh
         raise ImmutableNameError(msg)
 
 
-def publish_files(  # noqa: PLR0913 - a stage's inputs are what they are
+def publish_files(
     process: ProcessRunner,
     store: Store,
     signed: SignedRelease,

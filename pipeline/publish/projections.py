@@ -90,9 +90,8 @@ def uv_index(
             continue
         for artifact, platform in _archives(event, platforms):
             names = platform.uv
-            key = "-".join(
-                (event.implementation, event.language_version, names.os, names.family, names.libc)
-            )
+            place = f"{names.os}-{names.family}-{names.libc}"
+            key = f"{event.implementation}-{event.language_version}-{place}"
             entries.setdefault(
                 key,
                 {
@@ -188,7 +187,7 @@ def _index_files(
 
 
 def _archives(event: Event, platforms: Platforms) -> Iterator[tuple[Artifact, Platform]]:
-    """Yield the archives that indexes list: one for each platform, in the format all clients read."""
+    """Yield the archives that indexes list: one a platform, in the format all clients read."""
     for artifact in event.files:
         if artifact.kind is ArtifactKind.ARCHIVE_GZ and artifact.platform is not None:
             yield artifact, platforms[artifact.platform]

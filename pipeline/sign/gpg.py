@@ -103,33 +103,32 @@ class Keyring:
 
     def stop_agent(self) -> None:
         """Stop the agent that GnuPG started for this home."""
-        with _short(self.home) as home:
-            options = [] if home is None else ["--homedir", str(home)]
-            self.process.run(["gpgconf", *options, "--kill", "all"], tool=GPG, check=False)
+        options = [] if self.home is None else ["--homedir", str(self.home)]
+        self.process.run(["gpgconf", *options, "--kill", "all"], tool=GPG, check=False)
 
     def _gpg(self, *arguments: str, check: bool = True) -> Completed:
-        with _short(self.home) as home:
-            options = [] if home is None else ["--homedir", str(home)]
-            return self.process.run(
-                ["gpg", "--batch", "--no-tty", "--with-colons", *options, *arguments],
-                tool=GPG,
-                environment={"LC_ALL": "C"},
-                check=check,
-                timeout=120,
-            )
+        options = [] if self.home is None else ["--homedir", str(self.home)]
+        return self.process.run(
+            ["gpg", "--batch", "--no-tty", "--with-colons", *options, *arguments],
+            tool=GPG,
+            environment={"LC_ALL": "C"},
+            check=check,
+            timeout=120,
+        )
 
 
 @contextmanager
 def quickstart_keyring(process: ProcessRunner, home: Path) -> Iterator[Keyring]:
     """Give the keyring in *home*, with a throw-away key made if there is none yet."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keyring = Keyring(process=process, home=home)
-    try:
-        if "\nfpr:" not in f"\n{keyring.secret_keys()}":
-            keyring.make_quickstart_key()
-        yield keyring
-    finally:
-        keyring.stop_agent()
+    with _short(home) as place:
+        keyring = Keyring(process=process, home=place)
+        try:
+            if "\nfpr:" not in f"\n{keyring.secret_keys()}":
+                keyring.make_quickstart_key()
+            yield keyring
+        finally:
+            keyring.stop_agent()
 
 
 def usable_key(keyring: Keyring, config: SigningConfig, now: datetime) -> SigningKey:
@@ -163,9 +162,9 @@ def usable_key(keyring: Keyring, config: SigningConfig, now: datetime) -> Signin
 def _check_expiry(key: SigningKey, minimum_days: int, now: datetime, where: str) -> None:
     if key.expires is not None and key.expires < now + timedelta(days=minimum_days):
         msg = (
-            f"{where}: key {key.fingerprint} expires on {key.expires:%Y-%m-%d}, but must stay valid "
-            f"for {minimum_days} days. Extend it (gpg --quick-set-expire {key.fingerprint} 1y) and "
-            "publish the extended key."
+            f"{where}: key {key.fingerprint} expires on {key.expires:%Y-%m-%d}, but must stay "
+            f"valid for {minimum_days} days. Extend it (gpg --quick-set-expire {key.fingerprint} "
+            "1y) and publish the extended key."
         )
         raise SigningKeyError(msg)
 
@@ -210,9 +209,12 @@ def verify_signature(
 
 
 @contextmanager
-def _short(home: Path | None) -> Iterator[Path | None]:
-    """Give *home*, or a short link to it where its own path is too long for a socket."""
-    if home is None or len(str(home)) <= LONGEST_HOME:
+def _short(home: Path) -> Iterator[Path]:
+    """Give *home*, or a short link to it where its own path is too long for a socket.
+
+    The link stays for as long as the agent runs: an agent whose directory goes away ends.
+    """
+    if len(str(home)) <= LONGEST_HOME:
         yield home
         return
     directory = Path(tempfile.mkdtemp(prefix="rpp-"))

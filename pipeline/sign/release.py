@@ -12,10 +12,10 @@ from pipeline.errors import DigestMismatchError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verification
-from pipeline.plan import ReleasePlan
 from pipeline.model.configs import SigningConfig
+from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verification
 from pipeline.package.tarball import describe
+from pipeline.plan import ReleasePlan
 from pipeline.sign.checksums import checksums_text
 from pipeline.sign.gpg import QUICKSTART, Keyring, quickstart_keyring, usable_key
 
@@ -35,7 +35,10 @@ def signing_keyring(ctx: Context, config: SigningConfig) -> Iterator[Keyring]:
 def make_manifest(
     release: ReleasePlan, verified: Mapping[str, Verification], keys: Mapping[str, str]
 ) -> Manifest:
-    """Return the manifest of *release*; *verified* and translation *keys* are by identifier. Pure."""
+    """Return the manifest of *release*. Pure.
+
+    *verified* and the translations' *keys* are by identifier.
+    """
     config = release.interpreter
     platforms = tuple(
         PlatformFacts(

@@ -1,0 +1,146 @@
+"""The project's tasks; ``nox -l`` lists them. Each is one command with the arguments after ``--``."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "typecheck", "tests"]
+
+PIPELINE = ("python", "-m", "pipeline")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install exactly what ``uv.lock`` pins into the session's environment."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--locked",
+        "--no-default-groups",
+        "--no-install-project",
+        *(f"--group={group}" for group in groups),
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+    )
+
+
+def pipeline(session: nox.Session, verb: str) -> None:
+    """Run one verb of the pipeline with the session's arguments."""
+    install(session)
+    session.run(*PIPELINE, verb, *session.posargs)
+
+
+@nox.session(tags=["release"])
+def doctor(session: nox.Session) -> None:
+    """Check whether this machine can do the work; --provision makes it able to."""
+    pipeline(session, "doctor")
+
+
+@nox.session(tags=["release"])
+def plan(session: nox.Session) -> None:
+    """Show every job, file name and URL, and do nothing."""
+    pipeline(session, "plan")
+
+
+@nox.session(tags=["release"])
+def translate(session: nox.Session) -> None:
+    """Translate with RPython in a container."""
+    pipeline(session, "translate")
+
+
+@nox.session(tags=["release"])
+def package(session: nox.Session) -> None:
+    """Make the archives, without network."""
+    pipeline(session, "package")
+
+
+@nox.session(tags=["release"])
+def verify(session: nox.Session) -> None:
+    """Check the archives' bytes by every gate."""
+    pipeline(session, "verify")
+
+
+@nox.session(tags=["release"])
+def sign(session: nox.Session) -> None:
+    """Write the manifest, SHA256SUMS and its signature."""
+    pipeline(session, "sign")
+
+
+@nox.session(tags=["release"])
+def publish(session: nox.Session) -> None:
+    """Put the files into the store and read them back; no event, no index."""
+    pipeline(session, "publish")
+
+
+@nox.session(tags=["release"])
+def nightly(session: nox.Session) -> None:
+    """Build and publish a nightly of the source as it is."""
+    pipeline(session, "nightly")
+
+
+@nox.session(tags=["release"])
+def release(session: nox.Session) -> None:
+    """Build and publish a release, from source to indexes."""
+    pipeline(session, "release")
+
+
+@nox.session(tags=["release"])
+def serve(session: nox.Session) -> None:
+    """Serve the store over HTTP, for trying out."""
+    pipeline(session, "serve")
+
+
+@nox.session(tags=["check"])
+def lint(session: nox.Session) -> None:
+    """Check style, spelling, layers, and that derived files are up to date."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell")
+    session.run("lint-imports", "--no-cache", silent=True)
+    session.run(*PIPELINE, "schemas", "--check")
+
+
+@nox.session(tags=["check"])
+def typecheck(session: nox.Session) -> None:
+    """Check types with mypy, strictly."""
+    install(session, "typecheck")
+    session.run("mypy")
+
+
+@nox.session(tags=["check"])
+def tests(session: nox.Session) -> None:
+    """Run the unit tests: no network, no process, no clock."""
+    install(session, "test")
+    coverage = ("--cov", "--cov-report=term:skip-covered", "--cov-fail-under=85")
+    session.run("pytest", *(session.posargs or coverage))
+
+
+@nox.session(tags=["slow"])
+def integration(session: nox.Session) -> None:
+    """Run the tests that use a container engine, GnuPG, emulation and real clients."""
+    install(session, "test")
+    session.run("pytest", "tests/integration", "-p", "no:randomly", *session.posargs)
+
+
+@nox.session(tags=["slow"])
+def bench(session: nox.Session) -> None:
+    """Measure the demo: with JIT, without, and untranslated; print the table."""
+    install(session)
+    session.run("python", str(Path("tests", "bench", "bench_demo.py")), *session.posargs)
+
+
+@nox.session(tags=["update"])
+def schemas(session: nox.Session) -> None:
+    """Write the JSON Schemas of the configuration from the models."""
+    pipeline(session, "schemas")
+
+
+@nox.session(tags=["update"])
+def lock(session: nox.Session) -> None:
+    """Pin the newest allowed dependencies in uv.lock."""
+    session.install("uv")
+    session.run("uv", "lock", "--upgrade", external=True)
