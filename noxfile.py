@@ -1,4 +1,4 @@
-"""The project's tasks; ``nox -l`` lists them. Each is one command with the arguments after ``--``."""
+"""The project's tasks; ``nox -l`` lists them. Arguments after ``--`` go to the command."""
 
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(tags=["slow"])
 def integration(session: nox.Session) -> None:
     """Run the tests that use a container engine, GnuPG, emulation and real clients."""
-    install(session, "test")
+    install(session, "test", "lint")
     session.run("pytest", "tests/integration", "-p", "no:randomly", *session.posargs)
 
 
@@ -130,7 +130,8 @@ def integration(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure the demo: with JIT, without, and untranslated; print the table."""
     install(session)
-    session.run("python", str(Path("tests", "bench", "bench_demo.py")), *session.posargs)
+    bench_demo = str(Path("tests", "bench", "bench_demo.py"))
+    session.run("python", bench_demo, *session.posargs, env={"PYTHONPATH": "."})
 
 
 @nox.session(tags=["update"])

@@ -53,7 +53,7 @@ def step(image: str, script: str, **changes: object) -> ContainerStep:
 def ours(engine: DockerEngine) -> list[str]:
     client = docker.from_env()
     label = f"org.rpython-pipeline.workspace={engine._workspace}"  # noqa: SLF001
-    return [item.name for item in client.containers.list(all=True, filters={"label": label})]
+    return [str(item.name) for item in client.containers.list(all=True, filters={"label": label})]
 
 
 def test_output_and_lines_come_back(engine: DockerEngine, image: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_kill_in_each_later_stage_is_survived(
 ) -> None:
     """Take the finished release back to *stage*, kill while that runs, and finish it."""
     stages = ("package", "verify", "sign")
-    for name in stages[stages.index(stage) if stage in stages else len(stages):]:
+    for name in stages[stages.index(stage) if stage in stages else len(stages) :]:
         subprocess.run(["rm", "-rf", str(fast_copy.work / "stages" / name)], check=True)
     subprocess.run(["rm", "-rf", str(fast_copy.store)], check=True)
     process = subprocess.Popen(

@@ -192,7 +192,5 @@ def test_other_umask_zone_locale_user_and_place_give_identical_archives(
 
     subprocess.run(command, env={**environment, "PYTHONPATH": os.getcwd()}, cwd=place, check=True)  # noqa: PTH109
 
-    first, second = (
-        digests(found.store / "demo" / "demo-v1.0.0") for found in (fast, project)
-    )
+    first, second = (digests(found.store / "demo" / "demo-v1.0.0") for found in (fast, project))
     assert [name for name in first if first[name] != second[name]] == ["KEY.asc", "SHA256SUMS.asc"]
