@@ -29,7 +29,6 @@ from pipeline.errors import (
 
 API_TIMEOUT: Final = 600
 WORKSPACE_LABEL: Final = "org.rpython-pipeline.workspace"
-SESSION_LABEL: Final = "org.rpython-pipeline.session"
 STOP_GRACE: Final = 10
 LAST_LINES: Final = 20
 POLL: Final = 1.0
@@ -41,6 +40,7 @@ class DockerEngine:
     def __init__(self, workspace: str, client: docker.DockerClient | None = None) -> None:
         self._workspace = workspace
         self._given = client
+        self._is_clear = False
 
     @property
     def _client(self) -> docker.DockerClient:
@@ -148,6 +148,7 @@ class DockerEngine:
     def _started(self, step: ContainerStep) -> tuple[Container, bool]:
         """Return the step's running or finished container, and whether it was there already."""
         name = f"rpp-{self._workspace}-{step.name}"
+        self._clear_leftovers(name)
         with contextlib.suppress(NotFound):
             container = self._client.containers.get(name)
             if container.status == "running" or _succeeded(container):
@@ -177,13 +178,14 @@ class DockerEngine:
     def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
         """Start a container without network for several commands; removed at the end."""
         with _engine_errors():
+            self._clear_leftovers(None)
             container = self._client.containers.create(
                 image_id,
                 ["sleep", "86400"],
                 name=f"rpp-{self._workspace}-session-{uuid.uuid4().hex[:12]}",
                 user=user,
                 init=True,
-                labels={WORKSPACE_LABEL: self._workspace, SESSION_LABEL: "yes"},
+                labels={WORKSPACE_LABEL: self._workspace},
                 **_confinement(None),
             )
             try:
@@ -192,11 +194,18 @@ class DockerEngine:
             finally:
                 _remove(container)
 
-    def remove_leftovers(self) -> None:
-        """Remove the sessions of killed runs of this work directory."""
-        with _engine_errors():
-            labels = [f"{WORKSPACE_LABEL}={self._workspace}", f"{SESSION_LABEL}=yes"]
-            for container in self._client.containers.list(all=True, filters={"label": labels}):
+    def _clear_leftovers(self, keep: str | None) -> None:
+        """Remove, once, what killed runs of this work directory left, but for the one to *keep*.
+
+        One process works in a work directory, one step after the other, so every other container
+        of it is a leftover: a session, or a step whose inputs have changed since.
+        """
+        if self._is_clear:
+            return
+        self._is_clear = True
+        label = f"{WORKSPACE_LABEL}={self._workspace}"
+        for container in self._client.containers.list(all=True, filters={"label": label}):
+            if container.name != keep:
                 _remove(container)
 
 
@@ -263,7 +272,10 @@ def _follow(container: Container, step: ContainerStep, on_line: OnLine) -> int:
             last_line = now
             on_line(line)
         if now - started > step.timeout:
-            msg = f"not finished after {step.timeout:.0f} s, so its container was stopped."
+            msg = (
+                f"not finished after {step.timeout:.0f} s, so its container was stopped. If this "
+                "step may take longer, raise translation.timeout in its config."
+            )
             raise StepTimeoutError(msg)
         if now - last_line > step.silence:
             msg = (

@@ -110,6 +110,3 @@ class Engine(Protocol):
 
     def session(self, image_id: str, *, user: str = "1000:1000") -> AbstractContextManager[Session]:
         """Start a container without network for several commands; removed at the end."""
-
-    def remove_leftovers(self) -> None:
-        """Remove the sessions of killed runs of this work directory."""

@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import os
-import secrets
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -91,11 +91,9 @@ class WorkDirectory:
         return self.root.joinpath(*parts)
 
     def identity(self) -> str:
-        """Return a random name of this directory, for what it leaves in an engine."""
-        path = self.path("identity")
-        if not path.exists():
-            write_atomically(path, secrets.token_hex(4).encode())
-        return path.read_text(encoding="ascii")
+        """Return a name of this directory on this machine, for what it leaves in an engine."""
+        place = f"{platform.node()}:{self.root.absolute()}"
+        return hashlib.sha256(place.encode()).hexdigest()[:10]
 
     def stage_directory(self, stage: str, key: str) -> Path:
         """Return where the output with *key* is, or will be."""

@@ -11,7 +11,7 @@ from pipeline.effects.console import Step
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.engine import ContainerStep
 from pipeline.effects.files import sha256_of
-from pipeline.errors import TranslationError
+from pipeline.errors import StepSilentError, StepTimeoutError, TranslationError
 from pipeline.model.records import Environment, SourceTree, Translation
 from pipeline.plan import Job
 from pipeline.translate.command import (
@@ -86,22 +86,13 @@ def translate(
     ):
         output = Path(temporary, "out.tar")
         follower = LogFollower(log, stage.step)
-        result = ctx.engine.run(
-            ContainerStep(
-                name=f"translate-{stage.key[:16]}",
-                image_id=environment.image_id,
-                command=command,
-                directory=SOURCE,
-                environment=translation_environment(job),
-                inputs=(source_archive,),
-                output=OUTPUT,
-                seccomp=_seccomp(ctx),
-                timeout=job.interpreter.translation.timeout,
-                silence=job.interpreter.translation.silence,
-            ),
-            output=output,
-            on_line=follower,
-        )
+        step = _container_step(ctx, job, source_archive, environment, command, stage.key)
+        try:
+            result = ctx.engine.run(step, output=output, on_line=follower)
+        except (StepTimeoutError, StepSilentError) as error:
+            last = "\n".join(follower.last)
+            msg = f"{error} The whole log is {log_path}; its last lines:\n{last}"
+            raise type(error)(msg) from error
         if result.status != 0:
             last = "\n".join(follower.last)
             msg = f"exit status {result.status}; the whole log is {log_path}\n{last}"
@@ -119,6 +110,28 @@ def translate(
         command=command,
         phases=phase_times(text.splitlines()),
         resources=parse_resources(resources),
+    )
+
+
+def _container_step(  # noqa: PLR0913 - what a step consists of
+    ctx: Context,
+    job: Job,
+    source_archive: Path,
+    environment: Environment,
+    command: tuple[str, ...],
+    key: str,
+) -> ContainerStep:
+    return ContainerStep(
+        name=f"translate-{key[:16]}",
+        image_id=environment.image_id,
+        command=command,
+        directory=SOURCE,
+        environment=translation_environment(job),
+        inputs=(source_archive,),
+        output=OUTPUT,
+        seccomp=_seccomp(ctx),
+        timeout=job.interpreter.translation.timeout,
+        silence=job.interpreter.translation.silence,
     )
 
 

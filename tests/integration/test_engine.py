@@ -16,6 +16,7 @@ from pipeline.config import load_config
 from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.docker_engine import DockerEngine
 from pipeline.effects.engine import ContainerStep
+from pipeline.effects.files import WorkDirectory
 from pipeline.errors import StepSilentError, StepTimeoutError
 from tests.integration.conftest import ROOT, Project
 
@@ -149,17 +150,16 @@ def test_a_session_kills_what_takes_too_long(engine: DockerEngine, image: str) -
     assert ours(engine) == []
 
 
-def test_leftover_sessions_are_removed(engine: DockerEngine, image: str) -> None:
+def test_what_a_killed_run_left_is_removed(engine: DockerEngine, image: str) -> None:
     client = docker.from_env()
-    labels = {
-        "org.rpython-pipeline.workspace": engine._workspace,  # noqa: SLF001
-        "org.rpython-pipeline.session": "yes",
-    }
-    client.containers.run(image, ["sleep", "600"], labels=labels, detach=True)
+    labels = {"org.rpython-pipeline.workspace": engine._workspace}  # noqa: SLF001
+    left = client.containers.run(image, ["sleep", "600"], labels=labels, detach=True)
 
-    engine.remove_leftovers()
+    with engine.session(image):
+        during = ours(engine)
 
-    assert ours(engine) == []
+    assert left.name not in during
+    assert len(during) == 1
 
 
 @pytest.mark.slow
@@ -177,7 +177,7 @@ def test_an_interrupt_stops_the_container(fast: Project, project: Project) -> No
     for line in process.stderr:
         if "annotate" in line:
             break
-    workspace = (project.work / "identity").read_text()
+    workspace = WorkDirectory(project.work).identity()
 
     process.send_signal(signal.SIGINT)
     process.stderr.read()

@@ -1,0 +1,358 @@
+"""Builders of valid data for tests: each says only what it is about, by keyword overrides.
+
+They start from the real ``translation_configs/``, so that tests try what is shipped. An override
+replaces one field and is validated like the rest.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from pipeline.config import load_config
+from pipeline.model import naming
+from pipeline.model.artifacts import Artifact, ArtifactKind
+from pipeline.model.base import pretty_json
+from pipeline.model.configs import Config, InterpreterConfig, Pin
+from pipeline.model.ledger import Event, Ledger
+from pipeline.model.platforms import Platform
+from pipeline.model.records import (
+    BuildInfo,
+    Environment,
+    Manifest,
+    Package,
+    Phase,
+    PlatformFacts,
+    Resources,
+    Revision,
+    SignedRelease,
+    SourceTree,
+    Translation,
+    Verification,
+)
+from pipeline.model.versions import InterpreterVersion
+from pipeline.plan import Job, Plan, ReleasePlan, Selection, make_plan
+
+ROOT: Final = Path(__file__).parents[1]
+CONFIGS: Final = ROOT / "translation_configs"
+NOON: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+BASE_URL: Final = "https://downloads.example"
+FINGERPRINT: Final = "0123456789ABCDEF0123456789ABCDEF01234567"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def changed(model: M, **overrides: Any) -> M:
+    """Return *model* with some fields replaced, validated again."""
+    fields = {name: getattr(model, name) for name in type(model).model_fields}
+    return type(model).model_validate({**fields, **overrides})
+
+
+def digest(text: str) -> str:
+    """Return the sha256 of *text*: a digest that says in the test what it stands for."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_config(**overrides: Any) -> Config:
+    """Return the configuration that is shipped."""
+    return changed(_shipped(), **overrides)
+
+
+@cache
+def _shipped() -> Config:
+    return load_config(CONFIGS)
+
+
+def make_platform(identifier: str = "linux-x86_64", **overrides: Any) -> Platform:
+    """Return a row of the platform table."""
+    return changed(make_config().platforms[identifier], **overrides)
+
+
+def make_interpreter(**overrides: Any) -> InterpreterConfig:
+    """Return the demo interpreter's configuration."""
+    return changed(make_config().interpreters["demo"], **overrides)
+
+
+def make_pin(content: bytes = b"pinned bytes", **overrides: Any) -> Pin:
+    """Return a pin of *content*."""
+    fields = {
+        "version": "1.0",
+        "filename": "pinned-1.0.tar.gz",
+        "url": "https://files.example/pinned-1.0.tar.gz",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+    }
+    return Pin.model_validate({**fields, **overrides})
+
+
+def make_revision(**overrides: Any) -> Revision:
+    """Return the revision of a source tree."""
+    fields = {
+        "kind": "directory",
+        "revision": "0123456789abcdef" * 4,
+        "number": 20261121,
+        "epoch": 1795219200,
+    }
+    return Revision.model_validate({**fields, **overrides})
+
+
+def make_selection(**overrides: Any) -> Selection:
+    """Return what ``release --platform linux-x86_64`` means."""
+    return Selection.model_validate(
+        {"channel": "release", "platforms": ("linux-x86_64",), **overrides}
+    )
+
+
+def make_plan_for(
+    config: Config | None = None,
+    revision: Revision | None = None,
+    worker_machine: str = "x86_64",
+    **selection: Any,
+) -> Plan:
+    """Return the plan of a selection; every interpreter has the same *revision*."""
+    config = config or make_config()
+    revisions = dict.fromkeys(config.interpreters, revision or make_revision())
+    wanted = make_selection(**selection)
+    return make_plan(config, wanted, revisions, worker_machine=worker_machine)
+
+
+def make_release_plan(**overrides: Any) -> ReleasePlan:
+    """Return the plan of the demo's release for x86_64."""
+    (release,) = make_plan_for().releases
+    return changed(release, **overrides)
+
+
+def make_job(**overrides: Any) -> Job:
+    """Return the job of the demo for x86_64."""
+    (job,) = make_plan_for().jobs
+    return changed(job, **overrides)
+
+
+def make_artifact(**overrides: Any) -> Artifact:
+    """Return one archive of the demo's release."""
+    fields = {
+        "filename": "demo-v1.0.0-linux64.tar.gz",
+        "kind": ArtifactKind.ARCHIVE_GZ,
+        "platform": "linux-x86_64",
+        "size": 1000,
+        "sha256": digest("archive"),
+    }
+    return Artifact.model_validate({**fields, **overrides})
+
+
+def make_archives(
+    release: str = "demo-v1.0.0",
+    platforms: Sequence[str] = ("linux-x86_64",),
+    *,
+    nightly: bool = False,
+) -> tuple[Artifact, ...]:
+    """Return the archives of a release for *platforms*, sorted as a manifest has them."""
+    archives = []
+    for identifier in platforms:
+        stem = naming.archive_stem(release, make_platform(identifier), nightly=nightly)
+        for number, (kind, filename) in enumerate(naming.archive_names(stem).items()):
+            archives.append(
+                Artifact(
+                    filename=filename,
+                    kind=kind,
+                    platform=identifier,
+                    size=1000 + number,
+                    sha256=digest(filename),
+                )
+            )
+    return tuple(sorted(archives, key=lambda artifact: artifact.filename))
+
+
+def make_manifest(**overrides: Any) -> Manifest:
+    """Return the manifest of the demo's release for x86_64."""
+    fields = {
+        "release": "demo-v1.0.0",
+        "product": "demo",
+        "channel": "release",
+        "interpreter": "demo",
+        "implementation": "demo",
+        "interpreter_version": "1.0.0",
+        "language_version": "1.0",
+        "stable": True,
+        "source": make_revision(),
+        "platforms": (make_platform_facts(),),
+        "files": make_archives(),
+    }
+    return Manifest.model_validate({**fields, **overrides})
+
+
+def make_platform_facts(**overrides: Any) -> PlatformFacts:
+    """Return what a manifest says of x86_64."""
+    fields = {
+        "platform": "linux-x86_64",
+        "mode": "native",
+        "translation_key": digest("translation"),
+        "gc": "incminimark",
+        "jit": True,
+        "glibc_floor": "2.29",
+        "gates": ("structure", "elf", "smoke"),
+    }
+    return PlatformFacts.model_validate({**fields, **overrides})
+
+
+def make_signed(manifest: Manifest | None = None, **overrides: Any) -> SignedRelease:
+    """Return a signed release whose files are described as if they had been written."""
+    manifest = manifest or make_manifest()
+    text = pretty_json(manifest)
+    common = {
+        "checksums": (naming.CHECKSUMS_NAME, ArtifactKind.CHECKSUMS),
+        "signature": (naming.SIGNATURE_NAME, ArtifactKind.SIGNATURE),
+        "public_key": (naming.PUBLIC_KEY_NAME, ArtifactKind.PUBLIC_KEY),
+    }
+    fields: dict[str, Any] = {
+        name: make_artifact(filename=filename, kind=kind, platform=None, sha256=digest(name))
+        for name, (filename, kind) in common.items()
+    }
+    fields |= {
+        "release": manifest.release,
+        "product": manifest.product,
+        "manifest": make_artifact(
+            filename=naming.manifest_name(manifest.release),
+            kind=ArtifactKind.MANIFEST,
+            platform=None,
+            size=len(text),
+            sha256=hashlib.sha256(text).hexdigest(),
+        ),
+        "fingerprint": FINGERPRINT,
+        "is_throw_away": True,
+    }
+    return SignedRelease.model_validate({**fields, **overrides})
+
+
+def make_event(
+    interpreter: str = "pypy3.11",
+    version: str = "7.3.23",
+    platforms: Sequence[str] = ("linux-x86_64",),
+    **overrides: Any,
+) -> Event:
+    """Return the event that published a release of PyPy; names follow from the version."""
+    release = overrides.get("release", f"{interpreter}-v{version}")
+    channel = overrides.get("channel", "release")
+    sequence = overrides.get("sequence", 1)
+    fields = {
+        "sequence": sequence,
+        "event": "published",
+        "at": NOON + timedelta(minutes=sequence),
+        "by": "maintainer@example",
+        "channel": channel,
+        "product": "pypy",
+        "release": release,
+        "interpreter": interpreter,
+        "implementation": "pypy",
+        "interpreter_version": version,
+        "language_version": f"{interpreter.removeprefix('pypy')}.15",
+        "stable": channel == "release" and InterpreterVersion.parse(version).final,
+        "source": make_revision(),
+        "manifest_sha256": digest(release),
+        "fingerprint": FINGERPRINT,
+        "files": make_archives(release, platforms, nightly=channel == "nightly"),
+    }
+    return Event.model_validate({**fields, **overrides})
+
+
+def make_nightly(number: int = 20261121, interpreter: str = "pypy3.11", **overrides: Any) -> Event:
+    """Return the event that published a nightly of PyPy."""
+    revision = make_revision(number=number)
+    prefix = "pypy-c-jit"
+    fields = {
+        "channel": "nightly",
+        "release": f"{prefix}-{number}-{revision.revision[:12]}",
+        "source": revision,
+        **overrides,
+    }
+    return make_event(interpreter, **fields)
+
+
+def make_ledger(*events: Event) -> Ledger:
+    """Return a ledger of *events*, numbered as they come."""
+    return Ledger(
+        events=tuple(
+            changed(event, sequence=number, at=NOON + timedelta(minutes=number))
+            for number, event in enumerate(events, start=1)
+        )
+    )
+
+
+def make_environment(**overrides: Any) -> Environment:
+    """Return the translation environment as an engine has it."""
+    fields = {
+        "name": "translate",
+        "digest": digest("environment"),
+        "image_id": f"sha256:{digest('image')}",
+        "packages": ("gcc=4:10.2.1-1", "pypy=7.3.3+dfsg-2"),
+    }
+    return Environment.model_validate({**fields, **overrides})
+
+
+def make_source_tree(**overrides: Any) -> SourceTree:
+    """Return the record of a packed source tree."""
+    fields = {
+        "revision": make_revision(),
+        "archive": "source.tar",
+        "sha256": digest("source"),
+        "size": 10_240,
+    }
+    return SourceTree.model_validate({**fields, **overrides})
+
+
+def make_translation(**overrides: Any) -> Translation:
+    """Return the record of a finished translation."""
+    fields = {
+        "executable": "demo",
+        "sha256": digest("executable"),
+        "size": 500_000,
+        "environment": digest("environment"),
+        "command": ("pypy", "rpython", "--batch", "--opt=jit", "--gc=incminimark", "targetdemo.py"),
+        "phases": (Phase(name="annotate", seconds=12.5),),
+        "resources": Resources(wall_seconds=60.0, cpu_seconds=55.0, peak_bytes=1 << 30),
+    }
+    return Translation.model_validate({**fields, **overrides})
+
+
+def make_build_info(**overrides: Any) -> BuildInfo:
+    """Return what the demo's archive for x86_64 says of its build."""
+    fields = {
+        "identifier": "demo-linux-x86_64",
+        "interpreter": "demo",
+        "interpreter_version": "1.0.0",
+        "language_version": "1.0",
+        "platform": "linux-x86_64",
+        "mode": "native",
+        "license": "MIT",
+        "homepage": "https://rpython.readthedocs.io",
+        "source": make_revision(),
+        "source_sha256": digest("source"),
+        "toolchain": {"rpython": digest("rpython")},
+        "environment": digest("environment"),
+        "command": ("rpython", "--batch", "--opt=jit", "--gc=incminimark", "targetdemo.py"),
+        "gc": "incminimark",
+        "jit": True,
+        "translation_key": digest("translation"),
+    }
+    return BuildInfo.model_validate({**fields, **overrides})
+
+
+def make_package(**overrides: Any) -> Package:
+    """Return the record of the demo's archives."""
+    fields = {"stem": "demo-v1.0.0-linux64", "artifacts": make_archives()}
+    return Package.model_validate({**fields, **overrides})
+
+
+def make_verification(**overrides: Any) -> Verification:
+    """Return the record of archives that passed their gates."""
+    fields = {
+        "stem": "demo-v1.0.0-linux64",
+        "artifacts": make_archives(),
+        "gates": ({"gate": "structure", "title": "one top directory", "measured": "12 members"},),
+        "glibc_floor": "2.29",
+    }
+    return Verification.model_validate({**fields, **overrides})

@@ -1,0 +1,173 @@
+"""The schemas refuse what no stage could work with."""
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.model.configs import (
+    GC_CHOICES,
+    Base,
+    BootstrapBase,
+    ChannelConfig,
+    InterpreterConfig,
+    Pin,
+    RegistryBase,
+    SigningConfig,
+)
+from pipeline.model.platforms import OciNames, Platform
+from tests.factories import (
+    changed,
+    make_config,
+    make_interpreter,
+    make_pin,
+    make_platform,
+)
+
+DIGEST = "a" * 64
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        pytest.param("debian:bookworm", id="tag"),
+        pytest.param("debian", id="bare"),
+        pytest.param(f"debian@sha256:{DIGEST[:-1]}", id="short-digest"),
+        pytest.param(f"debian @sha256:{DIGEST}", id="blank"),
+        pytest.param(f"@sha256:{DIGEST}", id="no-name"),
+    ],
+)
+def test_an_image_from_a_registry_is_named_by_digest_only(reference: str) -> None:
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        RegistryBase(kind="registry", reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"kind": "registry", "reference": f"debian@sha256:{DIGEST}"}, RegistryBase),
+        ({"kind": "bootstrap", "suite": "bookworm", "mirrors": ["http://m"]}, BootstrapBase),
+    ],
+    ids=["registry", "bootstrap"],
+)
+def test_a_base_is_of_the_kind_that_it_says(data: dict[str, Any], kind: type) -> None:
+    assert isinstance(TypeAdapter[Base](Base).validate_python(data), kind)
+
+
+def test_a_bootstrapped_base_needs_a_mirror() -> None:
+    with pytest.raises(ValidationError, match="mirrors"):
+        BootstrapBase(kind="bootstrap", suite="bookworm", mirrors=())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param({"url": "http://files.example/x"}, id="plain-http"),
+        pytest.param({"url": "file:///etc/passwd"}, id="file-url"),
+        pytest.param({"filename": "../x.tar.gz"}, id="filename-climbs"),
+        pytest.param({"sha256": "0" * 63}, id="short-digest"),
+        pytest.param({"size": 0}, id="empty"),
+    ],
+)
+def test_a_pin_that_fixes_nothing_is_refused(override: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        make_pin(**override)
+
+
+def test_every_shipped_pin_is_https_and_named_like_its_file() -> None:
+    pins = make_config().pins
+
+    assert all(isinstance(pin, Pin) for pin in pins.values())
+    assert all(pin.url.endswith(f"/{pin.filename}") for pin in pins.values())
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["quickstart", "0123456789ABCDEF0123456789ABCDEF01234567"],
+    ids=["quickstart", "fingerprint"],
+)
+def test_a_signing_key_is_the_quickstarts_or_a_full_fingerprint(key: str) -> None:
+    assert SigningConfig(key=key).key == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("01234567", id="short-id"),
+        pytest.param("0123456789abcdef0123456789abcdef01234567", id="lower-case"),
+        pytest.param("0123456789ABCDEF0123456789ABCDEF012345678", id="41-digits"),
+        pytest.param("me@example", id="mail"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_a_signing_key_that_others_could_imitate_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError):
+        SigningConfig(key=key)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["https://downloads.example/", "ftp://downloads.example", "downloads.example", "https://a b"],
+    ids=["trailing-slash", "ftp", "no-scheme", "blank"],
+)
+def test_a_base_address_is_one_that_keys_can_be_appended_to(base_url: str) -> None:
+    channel = make_config().channels.release
+
+    with pytest.raises(ValidationError, match="base_url"):
+        changed(channel, base_url=base_url)
+
+
+def test_a_channel_builds_for_the_worker_or_for_named_platforms() -> None:
+    channel = make_config().channels.release
+
+    named = ChannelConfig.model_validate({**channel.model_dump(), "platforms": ["linux-x86_64"]})
+
+    assert channel.platforms == "worker"
+    assert named.platforms == ("linux-x86_64",)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param({"platforms": ()}, id="no-platform"),
+        pytest.param({"language_version": "3"}, id="language-one-number"),
+        pytest.param({"language_version": "3.11.15rc1"}, id="language-candidate"),
+        pytest.param({"homepage": "http://pypy.example"}, id="plain-http"),
+        pytest.param({"product": "PyPy"}, id="upper-case-product"),
+        pytest.param({"interpreter_version": "1.0"}, id="short-version"),
+    ],
+)
+def test_an_interpreter_that_cannot_be_released_is_refused(override: dict[str, Any]) -> None:
+    fields = make_interpreter().model_dump()
+
+    with pytest.raises(ValidationError):
+        InterpreterConfig.model_validate({**fields, **override})
+
+
+@pytest.mark.parametrize("gc", get_args(GC_CHOICES))
+def test_every_collector_of_rpython_can_be_asked_for(gc: str) -> None:
+    translation = make_interpreter().translation
+
+    assert changed(translation, gc=gc).gc == gc
+
+
+def test_a_path_in_an_interpreter_cannot_leave_the_configuration() -> None:
+    with pytest.raises(ValidationError):
+        changed(make_interpreter().package, license_file="../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [{"os": "windows"}, {"libc": "musl"}, {"glibc_floor": "3.0"}, {"modes": ("cross",)}],
+    ids=["windows", "musl", "glibc-3", "cross"],
+)
+def test_a_platform_that_no_code_handles_is_refused(override: dict[str, Any]) -> None:
+    fields = make_platform().model_dump()
+
+    with pytest.raises(ValidationError):
+        Platform.model_validate({**fields, **override})
+
+
+@pytest.mark.parametrize(("variant", "expected"), [(None, "linux/arm64"), ("v8", "linux/arm64/v8")])
+def test_a_platform_is_written_as_docker_takes_it(variant: str | None, expected: str) -> None:
+    assert str(OciNames(os="linux", architecture="arm64", variant=variant)) == expected

@@ -1,0 +1,400 @@
+"""Configuration errors name the file, the key, what is allowed, and a near match."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import TABLES, json_schemas, known, load_config
+from pipeline.errors import ConfigError, UnknownNameError
+from tests.factories import CONFIGS
+
+Edit = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A copy of the shipped configuration, to be broken."""
+    copied = tmp_path / "configs"
+    shutil.copytree(CONFIGS, copied)
+    return copied
+
+
+@pytest.fixture
+def edit(root: Path) -> Edit:
+    """Give a function that replaces text in one file; the old text must be there once."""
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = root / name
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {name}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    return replace
+
+
+def test_the_shipped_configuration_is_accepted() -> None:
+    config = load_config(CONFIGS)
+
+    assert "demo" in config.interpreters
+    assert set(config.interpreters).isdisjoint(TABLES)
+    assert config.root.as_posix() == CONFIGS.as_posix()
+
+
+def test_every_platform_is_listed_under_its_identifier() -> None:
+    platforms = load_config(CONFIGS).platforms
+
+    assert {name: platform.identifier for name, platform in platforms.items()} == {
+        name: name for name in platforms
+    }
+
+
+@pytest.mark.parametrize("name", sorted(json_schemas()))
+def test_the_json_schemas_are_current(name: str) -> None:
+    """After a change of the models: python -m pipeline schemas."""
+    assert (CONFIGS / "schema" / name).read_bytes() == json_schemas()[name]
+
+
+def test_no_json_schema_is_left_over() -> None:
+    assert {path.name for path in (CONFIGS / "schema").iterdir()} == set(json_schemas())
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+def test_every_file_names_its_schema_for_editors(path: Path) -> None:
+    kind = path.stem if path.stem in TABLES else "interpreter"
+
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+
+    assert first == f"#:schema schema/{kind}.schema.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        pytest.param(
+            "demo.toml",
+            "jit_machines = ",
+            "jit_machine = ",
+            "demo.toml: key translation.jit_machine: is not known here. "
+            "Did you mean 'jit_machines'? Allowed: bootstrap, environment, extra_options, gc, ",
+            id="interpreter-nested",
+        ),
+        pytest.param(
+            "demo.toml",
+            "nightly_prefix",
+            "nightly_prefx",
+            "demo.toml: key nightly_prefx: is not known here. Did you mean 'nightly_prefix'?",
+            id="interpreter-top",
+        ),
+        pytest.param(
+            "demo.toml",
+            "status = 2",
+            "statsu = 2",
+            "demo.toml: key verify.smoke.5.statsu: is not known here. Did you mean 'status'?",
+            id="in-an-array",
+        ),
+        pytest.param(
+            "environments.toml",
+            'suite = "bookworm"',
+            'siute = "bookworm"',
+            "environments.toml: key bases.bookworm.bootstrap.siute: is not known here. "
+            "Did you mean 'suite'?",
+            id="in-a-union",
+        ),
+        pytest.param(
+            "pins.toml",
+            "size = 98708",
+            "sizes = 98708",
+            "pins.toml: key pins.py.sizes: is not known here. Did you mean 'size'? "
+            "Allowed: filename, sha256, size, url, version.",
+            id="pin",
+        ),
+        pytest.param(
+            "platforms.toml",
+            '{ arch = "x64", platform',
+            '{ acrh = "x64", platform',
+            "platforms.toml: key platforms.linux-x86_64.versions_json.acrh: is not known here. "
+            "Did you mean 'arch'? Allowed: arch, platform.",
+            id="inline-table",
+        ),
+        pytest.param(
+            "channels.toml",
+            "[release]",
+            "[relase]",
+            "channels.toml: key relase: is not known here. Did you mean 'release'? "
+            "Allowed: nightly, release.",
+            id="table",
+        ),
+    ],
+)
+def test_a_typing_mistake_in_a_key_is_answered_with_the_right_one(
+    root: Path, edit: Edit, file: str, old: str, new: str, expected: str
+) -> None:
+    edit(file, old, new)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert f"{root}/{expected}" in str(caught.value)
+
+
+def test_a_wrong_collector_is_answered_with_all_and_the_near_one(root: Path, edit: Edit) -> None:
+    edit("demo.toml", 'gc = "incminimark"', 'gc = "incmminimark"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value) == (
+        f"{root}/demo.toml: key translation.gc: 'incmminimark' is not one of its values. "
+        "Did you mean 'incminimark'? Allowed: boehm, ref, semispace, statistics, generation, "
+        "hybrid, minimark, incminimark."
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "expected"),
+    [
+        pytest.param("demo.toml", 'license = "MIT"\n', "demo.toml: key license", id="top"),
+        pytest.param("demo.toml", "jit = true\n", "demo.toml: key translation.jit", id="nested"),
+        pytest.param("pins.toml", "size = 98708\n", "pins.toml: key pins.py.size", id="table"),
+        pytest.param(
+            "demo.toml", 'name = "link"\n', "demo.toml: key verify.smoke.1.name", id="in-an-array"
+        ),
+    ],
+)
+def test_a_missing_key_is_named(
+    root: Path, edit: Edit, file: str, line: str, expected: str
+) -> None:
+    edit(file, line, "")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value) == f"{root}/{expected}: is missing."
+
+
+def test_every_mistake_of_a_file_is_shown_at_once(root: Path, edit: Edit) -> None:
+    edit("demo.toml", 'license = "MIT"\n', "")
+    edit("demo.toml", 'gc = "incminimark"', 'gc = "x"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"{root}/demo.toml: key ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        pytest.param(
+            "demo.toml",
+            'interpreter_version = "1.0.0"',
+            "interpreter_version = 1.0",
+            "demo.toml: key interpreter_version: Value error, a version is written as a string",
+            id="version-as-number",
+        ),
+        pytest.param(
+            "demo.toml",
+            'license_file = "demo/LICENSE"',
+            'license_file = "../LICENSE"',
+            "demo.toml: key package.license_file: String should match pattern",
+            id="path-climbs",
+        ),
+        pytest.param(
+            "demo.toml",
+            "date = 2026-11-21",
+            'date = "yesterday"',
+            "demo.toml: key source.date: Input should be a valid date",
+            id="date",
+        ),
+        pytest.param(
+            "pins.toml",
+            "size = 98708",
+            "size = -1",
+            "pins.toml: key pins.py.size: Input should be greater than 0 (it is -1).",
+            id="negative-size",
+        ),
+        pytest.param(
+            "environments.toml",
+            '[bases.bookworm]\nkind = "bootstrap"',
+            '[bases.bookworm]\nkind = "debootstrap"',
+            "environments.toml: key bases.bookworm",
+            id="kind-of-base",
+        ),
+    ],
+)
+def test_a_value_of_another_form_is_shown_with_its_key(
+    root: Path, edit: Edit, file: str, old: str, new: str, expected: str
+) -> None:
+    edit(file, old, new)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(f"{root}/{expected}")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        pytest.param(
+            "demo.toml",
+            '"linux-x86_64", "linux-aarch64"]',
+            '"linux-x86_64", "linux-arch64"]',
+            "demo.toml: key platforms: unknown platform 'linux-arch64'. "
+            "Did you mean 'linux-aarch64'? Allowed: linux-aarch64, linux-x86_64.",
+            id="platform",
+        ),
+        pytest.param(
+            "demo.toml",
+            '"rpython", "py", "pytest"]',
+            '"rpthon", "py", "pytest"]',
+            "demo.toml: key source.toolchain: unknown pin 'rpthon'. Did you mean 'rpython'? "
+            "Allowed: py, pytest, rpython.",
+            id="pin",
+        ),
+        pytest.param(
+            "demo.toml",
+            'environment = "translate"',
+            'environment = "tanslate"',
+            "demo.toml: key translation.environment: unknown environment 'tanslate'. "
+            "Did you mean 'translate'? Allowed: clean-bookworm, clean-bullseye, translate.",
+            id="translation-environment",
+        ),
+        pytest.param(
+            "demo.toml",
+            '"clean-bookworm"]',
+            '"clean-bokworm"]',
+            "demo.toml: key verify.environments: unknown environment 'clean-bokworm'. "
+            "Did you mean 'clean-bookworm'?",
+            id="verify-environment",
+        ),
+        pytest.param(
+            "environments.toml",
+            '[environments.clean-bookworm]\nbase = "bookworm"',
+            '[environments.clean-bookworm]\nbase = "bokworm"',
+            "environments.toml: key environments.clean-bookworm.base: unknown base 'bokworm'. "
+            "Did you mean 'bookworm'? Allowed: bookworm, bullseye.",
+            id="base",
+        ),
+        pytest.param(
+            "channels.toml",
+            '[nightly]\ninterpreters = ["demo"]',
+            '[nightly]\ninterpreters = ["dmo"]',
+            "channels.toml: key nightly.interpreters: unknown interpreter 'dmo'. "
+            "Did you mean 'demo'? Allowed: demo.",
+            id="nightly-interpreter",
+        ),
+        pytest.param(
+            "channels.toml",
+            '[release]\ninterpreters = ["demo"]',
+            '[release]\ninterpreters = ["dmo"]',
+            "channels.toml: key release.interpreters: unknown interpreter 'dmo'.",
+            id="release-interpreter",
+        ),
+    ],
+)
+def test_a_name_that_no_file_defines_is_answered_with_those_that_exist(
+    root: Path, edit: Edit, file: str, old: str, new: str, expected: str
+) -> None:
+    edit(file, old, new)
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.xfail(reason="bug: platforms of channels.toml are first looked up by the plan")
+def test_a_channels_platform_that_does_not_exist_is_named(root: Path, edit: Edit) -> None:
+    edit("channels.toml", "[nightly]\n", "[nightly]\n#")
+    text = (root / "channels.toml").read_text(encoding="utf-8").replace("#interp", "interp")
+    text = text.replace('platforms = "worker"', 'platforms = ["linux-arch64"]')
+    (root / "channels.toml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith("channels.toml: key release.platforms: unknown platform")
+
+
+@pytest.mark.xfail(reason="bug: a row's key and its identifier may differ")
+def test_a_platforms_key_must_be_its_identifier(root: Path, edit: Edit) -> None:
+    """Artifacts carry the identifier, and indexes look rows up by it."""
+    edit("platforms.toml", 'identifier = "linux-aarch64"', 'identifier = "linux-arm64"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert "platforms.toml: key platforms.linux-aarch64.identifier" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["demo.toml", *(f"{table}.toml" for table in TABLES)])
+def test_a_file_that_is_not_toml_is_named_with_the_line(root: Path, name: str) -> None:
+    (root / name).write_text("a = 1\nb = = 2\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(f"{root}/{name}: not valid TOML: ")
+    assert "at line 2" in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_named(root: Path) -> None:
+    (root / "demo.toml").write_bytes(b'summary = "\xff"\n')
+
+    with pytest.raises(ConfigError, match=r"demo\.toml: not valid TOML: .*utf-8"):
+        load_config(root)
+
+
+def test_an_interpreters_file_bears_its_name(root: Path) -> None:
+    (root / "demo.toml").rename(root / "dmeo.toml")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value) == (
+        f"{root}/dmeo.toml: key interpreter: is 'demo', but the file's name says 'dmeo'. "
+        "Name the file after the interpreter."
+    )
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_missing_file_is_named_with_a_remedy(root: Path, table: str) -> None:
+    (root / f"{table}.toml").unlink()
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(f"{root}/{table}.toml: no such file. ")
+    assert "--configs" in str(caught.value)
+
+
+def test_a_directory_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "missing")
+
+
+def test_a_second_interpreter_is_one_more_file(root: Path) -> None:
+    text = (root / "demo.toml").read_text(encoding="utf-8")
+    second = text.replace('interpreter = "demo"', 'interpreter = "demo2"')
+    (root / "demo2.toml").write_text(second, encoding="utf-8")
+
+    config = load_config(root)
+
+    assert list(config.interpreters) == ["demo", "demo2"]
+
+
+def test_a_known_name_gives_its_entry() -> None:
+    assert known("pin", "a", {"a": 1, "b": 2}, where="x.toml") == 1
+
+
+def test_an_unknown_name_hides_the_key_error_that_found_it() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        known("pin", "c", {"b": 2, "a": 1}, where="x.toml: key pins")
+
+    assert str(caught.value) == "x.toml: key pins: unknown pin 'c'. Allowed: a, b."
+    assert caught.value.__suppress_context__

@@ -1,0 +1,297 @@
+"""The plan decides every job, name and URL, purely."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError, PlatformError, UnknownNameError
+from pipeline.model.base import canonical_json, pretty_json
+from pipeline.model.configs import Channel, Config
+from pipeline.model.naming import check_key
+from pipeline.model.platforms import Mode
+from pipeline.model.versions import InterpreterVersion
+from pipeline.plan import Plan, Selection, make_plan, selected_interpreters
+from tests.conftest import CheckGolden
+from tests.factories import (
+    changed,
+    make_config,
+    make_interpreter,
+    make_plan_for,
+    make_platform,
+    make_revision,
+    make_selection,
+)
+
+BASE = "http://127.0.0.1:8377"
+ANY_WORKER: Mapping[str, str] = {"linux-x86_64": "x86_64", "linux-aarch64": "aarch64"}
+
+
+def two_interpreters() -> Config:
+    """The shipped configuration with a second interpreter, ``demo2``, for x86_64 only."""
+    second = make_interpreter(interpreter="demo2", platforms=("linux-x86_64",))
+    config = make_config()
+    return changed(config, interpreters={**config.interpreters, "demo2": second})
+
+
+def with_channel(channel: Channel, **overrides: object) -> Config:
+    """The shipped configuration with another *channel*."""
+    config = make_config()
+    table = changed(getattr(config.channels, channel), **overrides)
+    return changed(config, channels=changed(config.channels, **{channel: table}))
+
+
+def test_the_plan_of_the_demo_is_as_it_was_looked_at(check_golden: CheckGolden) -> None:
+    plan = make_plan_for()
+
+    check_golden("plan-demo.json", pretty_json(plan))
+
+
+def test_a_plan_is_read_as_it_was_written() -> None:
+    plan = make_plan_for()
+
+    assert Plan.model_validate_json(canonical_json(plan)) == plan
+
+
+def test_a_release_announces_exactly_its_files_with_their_addresses() -> None:
+    (release,) = make_plan_for().releases
+
+    place = f"{BASE}/demo/demo-v1.0.0"
+    assert release.urls == {
+        "demo-v1.0.0-linux64.tar.gz": f"{place}/demo-v1.0.0-linux64.tar.gz",
+        "demo-v1.0.0-linux64.tar.zst": f"{place}/demo-v1.0.0-linux64.tar.zst",
+        "demo-v1.0.0-manifest.json": f"{place}/demo-v1.0.0-manifest.json",
+        "SHA256SUMS": f"{place}/SHA256SUMS",
+        "SHA256SUMS.asc": f"{place}/SHA256SUMS.asc",
+        "KEY.asc": f"{place}/KEY.asc",
+    }
+
+
+@pytest.mark.parametrize("channel", ["release", "nightly"])
+def test_every_announced_address_is_a_key_of_the_store(channel: str) -> None:
+    (release,) = make_plan_for(channel=channel).releases
+
+    keys = [url.removeprefix(f"{BASE}/") for url in release.urls.values()]
+
+    assert [check_key(key) for key in keys] == keys
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_job_is_named_by_interpreter_and_platform() -> None:
+    (job,) = make_plan_for(platforms=("linux-aarch64",), worker_machine="aarch64").jobs
+
+    assert job.identifier == "demo-linux-aarch64"
+    assert job.stem == "demo-v1.0.0-aarch64"
+    assert job.mode is Mode.NATIVE
+    assert job.platform == make_platform("linux-aarch64")
+
+
+@pytest.mark.parametrize(
+    ("platform", "jit"), [("linux-x86_64", True), ("linux-aarch64", False)], ids=str
+)
+def test_a_job_has_a_jit_where_rpython_has_a_backend(platform: str, *, jit: bool) -> None:
+    plan = make_plan_for(platforms=(platform,), worker_machine=ANY_WORKER[platform])
+
+    assert [job.jit for job in plan.jobs] == [jit]
+
+
+def test_a_job_has_no_jit_if_the_interpreter_wants_none() -> None:
+    interpreter = make_interpreter()
+    without = changed(interpreter, translation=changed(interpreter.translation, jit=False))
+
+    plan = make_plan_for(changed(make_config(), interpreters={"demo": without}))
+
+    assert [job.jit for job in plan.jobs] == [False]
+
+
+@pytest.mark.parametrize(
+    ("platform", "worker"),
+    [("linux-x86_64", "aarch64"), ("linux-aarch64", "x86_64")],
+    ids=["x86_64-on-aarch64", "aarch64-on-x86_64"],
+)
+def test_a_platform_of_another_machine_is_refused_with_a_remedy(platform: str, worker: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        make_plan_for(platforms=(platform,), worker_machine=worker)
+
+    message = str(caught.value)
+    assert message.startswith(f"{platform}: this worker is {worker}")
+    assert "DOCKER_HOST" in message
+
+
+@pytest.mark.parametrize("worker", ["x86_64", "aarch64"])
+def test_without_a_choice_the_workers_own_platform_is_built(worker: str) -> None:
+    plan = make_plan_for(platforms=(), worker_machine=worker)
+
+    assert [job.platform.machine for job in plan.jobs] == [worker]
+
+
+def test_a_worker_of_no_platform_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(PlatformError) as caught:
+        make_plan_for(platforms=(), worker_machine="riscv64")
+
+    message = str(caught.value)
+    assert message.startswith("channels.toml: key release.platforms is 'worker'")
+    assert "'riscv64'" in message
+    assert "x86_64, aarch64" in message
+
+
+def test_a_channel_may_name_its_platforms() -> None:
+    config = with_channel("release", platforms=("linux-aarch64",))
+
+    plan = make_plan_for(config, platforms=(), worker_machine="aarch64")
+
+    assert [job.platform.identifier for job in plan.jobs] == ["linux-aarch64"]
+
+
+def test_an_unknown_platform_is_answered_with_those_that_exist() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        make_plan_for(platforms=("linux-x86-64",))
+
+    assert str(caught.value) == (
+        "command line: unknown platform 'linux-x86-64'. Did you mean 'linux-x86_64'? "
+        "Allowed: linux-aarch64, linux-x86_64."
+    )
+
+
+@pytest.mark.xfail(reason="bug: the message blames the command line")
+def test_a_channels_unknown_platform_is_not_blamed_on_the_command_line() -> None:
+    config = with_channel("release", platforms=("linux-x86-64",))
+
+    with pytest.raises(UnknownNameError) as caught:
+        make_plan_for(config, platforms=())
+
+    assert str(caught.value).startswith("channels.toml: key release.platforms")
+
+
+def test_a_platform_that_the_interpreter_does_not_have_is_refused() -> None:
+    interpreter = make_interpreter(platforms=("linux-x86_64",))
+    config = changed(make_config(), interpreters={"demo": interpreter})
+
+    with pytest.raises(UnknownNameError) as caught:
+        make_plan_for(config, platforms=("linux-aarch64",), worker_machine="aarch64")
+
+    assert str(caught.value).startswith(
+        "demo.toml: key platforms: unknown platform 'linux-aarch64'."
+    )
+
+
+def test_an_unknown_interpreter_is_answered_with_those_that_exist() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        make_plan_for(interpreters=("dmeo",))
+
+    assert str(caught.value) == (
+        "command line: unknown interpreter 'dmeo'. Did you mean 'demo'? Allowed: demo."
+    )
+
+
+def test_names_given_twice_are_built_once() -> None:
+    plan = make_plan_for(interpreters=("demo", "demo"), platforms=("linux-x86_64", "linux-x86_64"))
+
+    assert [job.identifier for job in plan.jobs] == ["demo-linux-x86_64"]
+
+
+def test_interpreters_come_in_the_order_in_which_they_were_asked_for() -> None:
+    plan = make_plan_for(two_interpreters(), interpreters=("demo2", "demo"))
+
+    assert [release.release for release in plan.releases] == ["demo2-v1.0.0", "demo-v1.0.0"]
+    assert [job.identifier for job in plan.jobs] == ["demo2-linux-x86_64", "demo-linux-x86_64"]
+
+
+def test_the_channel_decides_which_interpreters_when_none_is_named() -> None:
+    config = two_interpreters()
+    nightly = changed(config.channels.nightly, interpreters=("demo2",))
+    config = changed(config, channels=changed(config.channels, nightly=nightly))
+
+    chosen = selected_interpreters(config, Selection(channel="nightly"))
+
+    assert [interpreter.interpreter for interpreter in chosen] == ["demo2"]
+
+
+def test_a_version_from_the_command_line_replaces_the_configured_one() -> None:
+    version = InterpreterVersion.parse("1.1.0rc1")
+
+    (release,) = make_plan_for(version=version).releases
+
+    assert release.release == "demo-v1.1.0rc1"
+    assert release.version == version
+    assert [job.version for job in release.jobs] == [version]
+    assert "demo-v1.1.0rc1-linux64.tar.gz" in release.urls
+
+
+def test_one_version_for_two_interpreters_is_refused() -> None:
+    with pytest.raises(ConfigError, match=re.escape("1.1.0 was given for several interpreters")):
+        make_plan_for(
+            two_interpreters(),
+            interpreters=("demo", "demo2"),
+            version=InterpreterVersion.parse("1.1.0"),
+        )
+
+
+def test_one_version_for_one_interpreter_named_twice_is_fine() -> None:
+    plan = make_plan_for(interpreters=("demo", "demo"), version=InterpreterVersion.parse("1.1.0"))
+
+    assert [release.release for release in plan.releases] == ["demo-v1.1.0"]
+
+
+def test_a_nightly_is_named_by_its_revision_and_keeps_its_version() -> None:
+    revision = make_revision(number=20261122, revision="abcdef0123456789" * 4)
+
+    (release,) = make_plan_for(revision=revision, channel="nightly").releases
+
+    assert release.release == "demo-nightly-20261122-abcdef012345"
+    assert [job.stem for job in release.jobs] == ["demo-nightly-20261122-abcdef012345-linux64"]
+    assert str(release.version) == "1.0.0"
+    assert release.channel == "nightly"
+
+
+def test_two_revisions_never_share_a_nightlys_name() -> None:
+    revisions = [make_revision(), make_revision(revision="f" * 64), make_revision(number=20261122)]
+
+    plans = [make_plan_for(revision=revision, channel="nightly") for revision in revisions]
+
+    assert len({plan.releases[0].release for plan in plans}) == 3
+
+
+def test_addresses_are_below_the_channels_own_base() -> None:
+    config = with_channel("nightly", base_url="https://nightly.example/files")
+
+    (release,) = make_plan_for(config, channel="nightly").releases
+
+    assert all(
+        url.startswith("https://nightly.example/files/demo/") for url in release.urls.values()
+    )
+
+
+def test_each_interpreter_is_built_from_its_own_revision() -> None:
+    revisions = {"demo": make_revision(number=1), "demo2": make_revision(number=2)}
+    selection = make_selection(interpreters=("demo", "demo2"))
+
+    plan = make_plan(two_interpreters(), selection, revisions, worker_machine="x86_64")
+
+    assert [job.revision.number for job in plan.jobs] == [1, 2]
+
+
+@given(
+    channel=st.sampled_from(["release", "nightly"]),
+    worker=st.sampled_from(["x86_64", "aarch64"]),
+    number=st.integers(min_value=0, max_value=10**9),
+    interpreters=st.permutations(["demo", "demo2"]),
+)
+def test_equal_input_gives_an_equal_plan_and_stays_as_it_is(
+    channel: Channel, worker: str, number: int, interpreters: list[str]
+) -> None:
+    config = make_config()
+    other = make_interpreter(interpreter="demo2")
+    config = changed(config, interpreters={**config.interpreters, "demo2": other})
+    selection = Selection(channel=channel, interpreters=tuple(interpreters))
+    revisions = dict.fromkeys(interpreters, make_revision(number=number))
+    before = canonical_json([config, selection, revisions])
+
+    first, second = (
+        make_plan(config, selection, revisions, worker_machine=worker) for _ in range(2)
+    )
+
+    assert canonical_json(first) == canonical_json(second)
+    assert canonical_json([config, selection, revisions]) == before

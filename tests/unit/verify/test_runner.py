@@ -1,0 +1,157 @@
+"""How the gates of a job are run together."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pipeline.environment import ready_environment
+from pipeline.errors import DigestMismatchError, GateError
+from pipeline.model.artifacts import Artifact
+from pipeline.model.records import Environment, Package, Verification
+from pipeline.verify.runner import Packed, verify, verify_inputs
+from tests.crafted import Craft, Member, make_craft, write_archives
+from tests.fakes import Answer, World, make_world, replace_text, stage_output
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path / "project")
+
+
+@pytest.fixture
+def craft(world: World) -> Craft:
+    return make_craft(world)
+
+
+@pytest.fixture
+def environments(world: World, craft: Craft) -> tuple[Environment, ...]:
+    names = craft.job.interpreter.verify.environments
+    return tuple(ready_environment(world.ctx, name, craft.job.platform) for name in names)
+
+
+def packed(craft: Craft, directory: Path) -> Packed:
+    artifacts = tuple(
+        Artifact(
+            filename=path.name,
+            kind=kind,
+            platform=craft.job.platform.identifier,
+            size=path.stat().st_size,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for kind, path in write_archives(craft, directory).items()
+    )
+    package = Package(stem=craft.job.stem, artifacts=artifacts)
+    return Packed(package=package, directory=directory, info=craft.info)
+
+
+def verified(
+    world: World, craft: Craft, archives: Packed, environments: tuple[Environment, ...]
+) -> Verification:
+    with stage_output(world.ctx) as stage:
+        return verify(world.ctx, craft.job, archives, environments, stage)
+
+
+def test_a_good_job_passes_every_gate(
+    world: World, craft: Craft, environments: tuple[Environment, ...], tmp_path: Path
+) -> None:
+    archives = packed(craft, tmp_path / "archives")
+
+    record = verified(world, craft, archives, environments)
+
+    assert [result.gate for result in record.gates] == [
+        *("ARC01", "ARC02", "ARC03", "ARC04", "ARC05", "ARC06", "ARC07", "ARC08"),
+        *("ELF01", "ELF02", "ELF03", "ELF04", "ELF05", "TXT01", "TXT02"),
+        *("RUN01", "OPT01", "OPT02", "OPT03", "RUN01"),
+    ]
+    assert record.artifacts == archives.package.artifacts
+    assert record.glibc_floor == "2.2.5"
+
+
+def test_smoke_tests_run_in_every_environment_and_proofs_once(
+    world: World, craft: Craft, environments: tuple[Environment, ...], tmp_path: Path
+) -> None:
+    before = len(world.engine.sessions)
+
+    verified(world, craft, packed(craft, tmp_path / "archives"), environments)
+
+    images = [image_id for image_id, _ in world.engine.sessions[before:]]
+    asked_for_options = [
+        any(call.argv[-1] == "--info" for call in session.calls)
+        for _, session in world.engine.sessions[before:]
+    ]
+    assert images == [environment.image_id for environment in environments]
+    assert asked_for_options == [True, False]
+
+
+def test_an_unsafe_archive_is_neither_unpacked_nor_run(
+    world: World,
+    craft: Craft,
+    environments: tuple[Environment, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "pipeline.verify.runner.unpack", lambda *_arguments: pytest.fail("it was unpacked")
+    )
+    craft.add(Member(name="other/file"))
+    before = len(world.engine.sessions)
+
+    with pytest.raises(GateError, match="ARC01"):
+        verified(world, craft, packed(craft, tmp_path / "archives"), environments)
+
+    assert len(world.engine.sessions) == before
+
+
+def test_findings_of_all_kinds_are_reported_together(
+    world: World, craft: Craft, environments: tuple[Environment, ...], tmp_path: Path
+) -> None:
+    craft.change("LICENSE", uid=1000, content=b"/build/source")
+    world.engine.answers[("--version",)] = Answer(stdout="toy 9.9.9\n")
+
+    with pytest.raises(GateError) as caught:
+        verified(world, craft, packed(craft, tmp_path / "archives"), environments)
+
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("4 gate findings")
+    assert [line.split()[0] for line in lines[1:]] == ["ARC06", "TXT01", "RUN01", "RUN01"]
+    assert "clean-old" in lines[3]
+    assert "clean-new" in lines[4]
+
+
+def test_an_archive_that_changed_since_it_was_packed_is_refused(
+    world: World, craft: Craft, environments: tuple[Environment, ...], tmp_path: Path
+) -> None:
+    archives = packed(craft, tmp_path / "archives")
+    path = archives.directory / archives.package.artifacts[1].filename
+    path.write_bytes(path.read_bytes() + b"\0")
+
+    with pytest.raises(DigestMismatchError) as caught:
+        verified(world, craft, archives, environments)
+
+    message = str(caught.value)
+    assert message.startswith(f"{path}: sha256 is ")
+    assert archives.package.artifacts[1].sha256 in message
+
+
+def inputs(
+    world: World, craft: Craft, archives: Packed, environments: tuple[Environment, ...]
+) -> dict[str, object]:
+    return verify_inputs(world.ctx, craft.job, archives.package, environments)
+
+
+def test_the_verdict_depends_on_archives_tests_and_environments(
+    world: World, craft: Craft, environments: tuple[Environment, ...], tmp_path: Path
+) -> None:
+    archives = packed(craft, tmp_path / "archives")
+    before = inputs(world, craft, archives, environments)
+
+    replace_text(world.ctx.root / "translation_configs/toy/programs/sum.expected", "3", "4")
+    other_test = inputs(world, craft, archives, environments)
+    other_environment = inputs(world, craft, archives, environments[:1])
+    craft.remove("LICENSE")
+    other_archive = inputs(world, craft, packed(craft, tmp_path / "others"), environments)
+
+    assert other_test["tests"] != before["tests"]
+    assert other_environment["environments"] != before["environments"]
+    assert other_archive["archives"] != before["archives"]
