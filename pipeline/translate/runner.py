@@ -113,7 +113,7 @@ def translate(
     )
 
 
-def _container_step(  # noqa: PLR0913 - what a step consists of
+def _container_step(
     ctx: Context,
     job: Job,
     source_archive: Path,
