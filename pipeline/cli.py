@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from pipeline import tables
 from pipeline.config import json_schemas, known, load_config
 from pipeline.doctor import diagnose, provision, require_healthy
@@ -22,14 +24,13 @@ from pipeline.effects.files import WorkDirectory, write_atomically
 from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
 from pipeline.effects.server import make_server
-from pipeline.effects.store import LocalStore, Store
-from pipeline.errors import PipelineError
+from pipeline.effects.store import LocalStore
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Channel, ChannelConfig, Config
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan, Selection, channel_config
-from pipeline.publish.ledger import read_ledger
-from pipeline.publish.projections import project, projections
+from pipeline.publish.projections import project, stale_indexes
 from pipeline.run import plan_for, run_plan
 from pipeline.stages import Stage
 
@@ -254,9 +255,14 @@ def _channel(config: Config, arguments: argparse.Namespace) -> ChannelConfig:
         for key in ("store", "base_url")
         if (value := getattr(arguments, key, None)) is not None
     }
-    return ChannelConfig.model_validate(
-        {**channel_config(config, arguments.channel).model_dump(), **changes}
-    )
+    given = {**channel_config(config, arguments.channel).model_dump(), **changes}
+    try:
+        return ChannelConfig.model_validate(given)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        option = str(wrong["loc"][0]).replace("_", "-")
+        msg = f"command line: --{option} {wrong['input']!r}: {wrong['msg']}"
+        raise ConfigError(msg) from error
 
 
 def _store(ctx: Context, channel: ChannelConfig, arguments: argparse.Namespace) -> LocalStore:
@@ -267,7 +273,7 @@ def _store(ctx: Context, channel: ChannelConfig, arguments: argparse.Namespace) 
 
 def _selection(config: Config, arguments: argparse.Namespace) -> Selection:
     """Read names, each an interpreter or an identifier like ``demo-linux-x86_64``."""
-    interpreters, platforms = [], list(arguments.platform)
+    interpreters, identified = [], []
     for name in arguments.names:
         found = next(
             (
@@ -282,12 +288,12 @@ def _selection(config: Config, arguments: argparse.Namespace) -> Selection:
             known("interpreter", name, config.interpreters, where="command line")
             interpreters.append(name)
         else:
-            interpreters.append(found[0])
-            platforms.append(found[1])
+            identified.append(found)
     return Selection(
         channel=arguments.channel,
         interpreters=tuple(interpreters),
-        platforms=tuple(platforms),
+        platforms=tuple(arguments.platform),
+        identified=tuple(identified),
         version=arguments.interpreter_version,
     )
 
@@ -325,21 +331,12 @@ def _run_projections(arguments: argparse.Namespace, console: Console) -> int:
     channel = _channel(ctx.config, arguments)
     store = _store(ctx, channel, arguments)
     if ctx.dry_run:
-        changed = _stale_indexes(ctx, channel, store)
+        changed = stale_indexes(store, ctx.config.platforms, channel.base_url)
     else:
         changed = project(store, ctx.config.platforms, channel.base_url)
     verb = "would be written" if ctx.dry_run else "written"
     console.line(f"{len(changed)} indexes {verb}: {', '.join(changed) or 'none'}")
     return 0
-
-
-def _stale_indexes(ctx: Context, channel: ChannelConfig, store: Store) -> list[str]:
-    ledger, _ = read_ledger(store)
-    wanted = projections(ledger, ctx.config.platforms, channel.base_url)
-    present = {key: store.read(key) for key in wanted}
-    return [
-        key for key, data in wanted.items() if (there := present[key]) is None or there.data != data
-    ]
 
 
 def _run_config(arguments: argparse.Namespace, console: Console) -> int:

@@ -5,7 +5,7 @@ This is the one place where configuration is parsed; everything behind it has ty
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import ConfigError, UnknownNameError, suggestion
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import (
+    ChannelConfig,
     ChannelsFile,
     Config,
     EnvironmentsFile,
@@ -136,6 +137,8 @@ def _child(schema: Any, part: int | str) -> Any:
         return schema.get("items", {})
     if part in schema.get("properties", {}):
         return schema["properties"][part]
+    if "patternProperties" in schema:
+        return next(iter(schema["patternProperties"].values()))
     if isinstance(schema.get("additionalProperties"), dict):
         return schema["additionalProperties"]
     return schema  # a discriminator's value is a step of the location, but not of the schema
@@ -157,10 +160,25 @@ def _check_references(config: Config) -> None:
         known("base", environment.base, config.bases, where=where)
     for name, interpreter in config.interpreters.items():
         _check_interpreter(config, f"{name}.toml", interpreter)
+    _check_platforms(config)
     for channel in ("release", "nightly"):
-        for interpreter_name in getattr(config.channels, channel).interpreters:
+        chosen: ChannelConfig = getattr(config.channels, channel)
+        for interpreter_name in chosen.interpreters:
             where = f"channels.toml: key {channel}.interpreters"
             known("interpreter", interpreter_name, config.interpreters, where=where)
+        for platform_name in () if chosen.platforms == "worker" else chosen.platforms:
+            where = f"channels.toml: key {channel}.platforms"
+            known("platform", platform_name, config.platforms, where=where)
+
+
+def _check_platforms(config: Config) -> None:
+    for name, platform in config.platforms.items():
+        if platform.identifier != name:
+            msg = (
+                f"platforms.toml: key platforms.{name}.identifier: is {platform.identifier!r}, "
+                f"but the table's name says {name!r}. They must be the same."
+            )
+            raise ConfigError(msg)
 
 
 def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig) -> None:
@@ -180,7 +198,7 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
 T = TypeVar("T")
 
 
-def known(kind: str, name: str, table: dict[str, T], *, where: str) -> T:
+def known(kind: str, name: str, table: Mapping[str, T], *, where: str) -> T:
     """Return ``table[name]``.
 
     Raises:

@@ -192,7 +192,9 @@ def _engine(ctx: Context) -> CheckResult:
         info = ctx.engine.info()
     except EngineUnavailableError as error:
         return CheckResult(name="engine", status=Status.FAILED, found="no answer", fix=str(error))
-    machines = {row.machine for row in ctx.config.platforms.values()}
+    rows = ctx.config.platforms.values()
+    # Docker says it as uname does, Podman as OCI does.
+    machines = {row.machine for row in rows} | {row.oci.architecture for row in rows}
     found = f"version {info.version}, {info.machine}, {info.cpus} CPUs"
     if info.machine not in machines:
         fix = f"Use an engine on one of: {', '.join(sorted(machines))}."

@@ -64,13 +64,21 @@ class Plan(Model):
 class Selection(BaseModel, frozen=True):
     """What the command line asks for; empty means what the channel says.
 
-    ``version`` replaces the configured version of the one interpreter that is selected.
+    ``platforms`` are for each of ``interpreters``; ``identified`` are single jobs, each an
+    interpreter and a platform. ``version`` replaces the configured version of the one interpreter
+    that is selected.
     """
 
     channel: Channel
     interpreters: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
+    identified: tuple[tuple[str, str], ...] = ()
     version: InterpreterVersion | None = None
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every interpreter that is asked for, once."""
+        return tuple(dict.fromkeys((*self.interpreters, *(name for name, _ in self.identified))))
 
 
 def selected_interpreters(config: Config, selection: Selection) -> tuple[InterpreterConfig, ...]:
@@ -80,7 +88,7 @@ def selected_interpreters(config: Config, selection: Selection) -> tuple[Interpr
         UnknownNameError: there is no such interpreter.
         ConfigError: one version is asked for several interpreters.
     """
-    names = selection.interpreters or channel_config(config, selection.channel).interpreters
+    names = selection.named or channel_config(config, selection.channel).interpreters
     if selection.version is not None and len(set(names)) != 1:
         msg = (
             f"command line: --interpreter-version {selection.version} was given for several "
@@ -130,10 +138,17 @@ def channel_config(config: Config, channel: Channel) -> ChannelConfig:
 def _platforms(
     config: Config, selection: Selection, interpreter: InterpreterConfig, worker_machine: str
 ) -> tuple[Platform, ...]:
-    names = selection.platforms or _channel_platforms(config, selection, worker_machine)
+    identified = [row for name, row in selection.identified if name == interpreter.interpreter]
+    names: list[str] = []
+    where = "command line"
+    if selection.platforms:
+        names += selection.platforms
+    elif interpreter.interpreter in selection.interpreters or not identified:
+        where = f"channels.toml: key {selection.channel}.platforms"
+        names += _channel_platforms(config, selection, worker_machine)
     platforms = []
-    for name in dict.fromkeys(names):
-        platform = known("platform", name, config.platforms, where="command line")
+    for name in dict.fromkeys((*names, *identified)):
+        platform = known("platform", name, config.platforms, where=where)
         if name not in interpreter.platforms:
             kind, allowed = "platform", interpreter.platforms
             raise UnknownNameError(

@@ -1,7 +1,8 @@
 """Source: resolves which revision is meant, and makes one tar file of everything translation needs.
 
-In the translation environment it becomes ``/build/toolchain`` (RPython and what it imports) and
-``/build/source`` (the interpreter), with empty ``/build/out`` and ``/build/tmp``.
+In the translation environment it becomes ``/build/toolchain`` (RPython and what it imports),
+``/build/shim`` (what the bootstrap interpreter runs first) and ``/build/source`` (the interpreter),
+with empty ``/build/out`` and ``/build/tmp``.
 """
 
 import hashlib
@@ -46,7 +47,12 @@ def resolve_revision(ctx: Context, interpreter: InterpreterConfig) -> Revision:
 def source_inputs(ctx: Context, job: Job) -> dict[str, object]:
     """Return everything that decides a source tree's bytes."""
     pins = {name: ctx.config.pins[name].sha256 for name in job.interpreter.source.toolchain}
-    return {"revision": job.revision.revision, "epoch": job.revision.epoch, "pins": pins}
+    return {
+        "revision": job.revision.revision,
+        "epoch": job.revision.epoch,
+        "pins": pins,
+        "shim": _tree_digest(_shim(ctx)),
+    }
 
 
 def make_source(ctx: Context, job: Job, stage: StageOutput) -> SourceTree:
@@ -65,7 +71,8 @@ def make_source(ctx: Context, job: Job, stage: StageOutput) -> SourceTree:
         stage.step.phase("pack")
         entries = [
             *entries_of(toolchain, "build/toolchain"),
-            *_interpreter_entries(ctx, job.interpreter),
+            *_kept(_shim(ctx), "build/shim"),
+            *_kept(_directory(ctx, job.interpreter), "build/source"),
             Entry(path="build/out", directory=True),
             Entry(path="build/tmp", directory=True),
         ]
@@ -99,8 +106,13 @@ def _directory(ctx: Context, interpreter: InterpreterConfig) -> Path:
     return Path(ctx.config.root) / interpreter.source.path
 
 
-def _interpreter_entries(ctx: Context, interpreter: InterpreterConfig) -> Iterator[Entry]:
-    for entry in entries_of(_directory(ctx, interpreter), "build/source"):
+def _shim(ctx: Context) -> Path:
+    return ctx.root / "dockerfiles" / "bootstrap"
+
+
+def _kept(directory: Path, prefix: str) -> Iterator[Entry]:
+    """Yield a directory's entries without what programs leave behind in it."""
+    for entry in entries_of(directory, prefix):
         if not _ignored(entry.path):
             yield entry
 
@@ -113,8 +125,7 @@ def _tree_digest(directory: Path) -> str:
     """Return the digest of a directory: names, contents, links and executable bits."""
     described = [
         [entry.path, entry.link, entry.executable, _content_digest(entry)]
-        for entry in entries_of(directory, ".")
-        if not _ignored(entry.path)
+        for entry in _kept(directory, ".")
     ]
     if not described:
         msg = f"{directory}: no source files. Check source.path in the interpreter's config."

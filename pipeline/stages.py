@@ -37,7 +37,7 @@ from pipeline.package import tarball
 from pipeline.plan import Job, Plan, ReleasePlan
 from pipeline.publish import files as publish_stage
 from pipeline.publish.ledger import read_ledger, record_published
-from pipeline.publish.projections import project
+from pipeline.publish.projections import project, stale_indexes
 from pipeline.sign import release as sign_stage
 from pipeline.sign.gpg import usable_key
 from pipeline.translate import runner as translate_stage
@@ -267,6 +267,8 @@ def _verify(
 def _sign(
     ctx: Context, config: SigningConfig, manifest: Manifest, jobs: tuple[JobOutcome, ...]
 ) -> Done[SignedRelease]:
+    if ctx.dry_run and not sign_stage.has_keyring(ctx, config):
+        raise NotFinished(Stage.SIGN)
     with _located(Stage.SIGN, manifest.release), sign_stage.signing_keyring(ctx, config) as keyring:
         # Also when the release is signed already: a key that has expired since must stop it.
         key_used = usable_key(keyring, config, ctx.now())
@@ -296,8 +298,10 @@ def _publish(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutc
             ledger, signed.product, signed.release, signed.manifest.sha256
         )
         event = ledger.published(signed.product, signed.release)
-        if ctx.dry_run and event is None:
-            raise NotFinished(Stage.PUBLISH)
+        if ctx.dry_run:
+            if event is None or not publish_stage.holds_files(store, signed, event.files):
+                raise NotFinished(Stage.PUBLISH)
+            return replace(outcome, files=event.files)
         publish_stage.check_directory(
             outcome.files, outcome.signed.directory, set(outcome.release.urls)
         )
@@ -329,6 +333,10 @@ def _record(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutco
 
 
 def _project(ctx: Context, base_url: str, store: Store) -> list[str]:
+    if ctx.dry_run:
+        if stale_indexes(store, ctx.config.platforms, base_url):
+            raise NotFinished(Stage.PROJECTIONS)
+        return []
     with _located(Stage.PROJECTIONS, "indexes"), ctx.console.step("projections") as step:
         changed = project(store, ctx.config.platforms, base_url)
         if not changed:

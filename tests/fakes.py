@@ -225,6 +225,7 @@ def write_project(root: Path, *, key: str = KEY) -> Path:
     for path, text in texts.items():
         write_text(configs / path, text)
     write_text(root / "dockerfiles" / "translate.Dockerfile", "ARG BASE\nFROM $BASE\n")
+    write_text(root / "dockerfiles" / "bootstrap" / "sitecustomize.py", "import sys\n")
     write_text(root / "dockerfiles" / "seccomp.json", '{"defaultAction": "SCMP_ACT_ALLOW"}\n')
     write_text(root / "packaging" / "tarball" / "assemble.sh", "#!/bin/sh\n")
     return root
@@ -496,9 +497,10 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """What a step does: its status, the lines it writes, and the files of its output directory."""
+    """What a step does: the lines it writes, how it ends, and the files of its output directory."""
 
     status: int = 0
+    error: Exception | None = None
     lines: tuple[str, ...] = ()
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
@@ -668,6 +670,8 @@ class FakeEngine:
         ran = self.scripts[step.name.split("-")[0]](step)
         for line in ran.lines:
             on_line(line)
+        if ran.error is not None:
+            raise ran.error
         if ran.status == 0:
             _write_output(output, Path(step.output).name, ran)
         return StepResult(status=ran.status, adopted=False)
@@ -679,10 +683,6 @@ class FakeEngine:
         session = FakeSession(self._image(image_id), self.answers)
         self.sessions.append((image_id, session))
         yield session
-
-    def remove_leftovers(self) -> None:
-        """Note that it was asked."""
-        self._ask("remove_leftovers")
 
     def _ask(self, what: str) -> None:
         if self.silent is not None:

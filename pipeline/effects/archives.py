@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
 
 import zstandard
+from typing_extensions import Buffer
 
 from pipeline.effects.files import CHUNK, new_file
 from pipeline.errors import UnsafeArchiveError
@@ -27,6 +29,15 @@ GZIP_LEVEL: Final = 9
 ZSTD_LEVEL: Final = 19
 LARGEST_UNPACKED: Final = 8 << 30
 MOST_MEMBERS: Final = 200_000
+ZSTD_CHUNK: Final = 1 << 16
+UNREADABLE: Final = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    zstandard.ZstdError,
+    zlib.error,
+)
 
 
 class Compression(StrEnum):
@@ -143,6 +154,33 @@ def entries_of(directory: Path, prefix: str) -> list[Entry]:
     return found
 
 
+class ZstdReader(io.RawIOBase):
+    """Reads one zstd frame to its end; the library's own reader takes a cut-off one for whole."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._pending = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Return True, as a stream to read from does."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill *buffer* as far as possible; 0 at the end of the frame."""
+        while not self._pending and not self._frame.eof:
+            chunk = self._raw.read(ZSTD_CHUNK)
+            if not chunk:
+                msg = "the zstd frame is cut off"
+                raise EOFError(msg)
+            self._pending = memoryview(self._frame.decompress(chunk))
+        target = memoryview(buffer).cast("B")
+        size = min(len(target), len(self._pending))
+        target[:size] = self._pending[:size]
+        self._pending = self._pending[size:]
+        return size
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[IO[bytes]]:
     """Give the uncompressed bytes of *path*; what it is decides its name."""
@@ -151,7 +189,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
         if path.suffix in {".gz", ".tgz"}:
             yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw, mode="rb"))
         elif path.suffix == ".zst":
-            yield stack.enter_context(zstandard.ZstdDecompressor().stream_reader(raw))
+            yield cast("IO[bytes]", io.BufferedReader(ZstdReader(raw), CHUNK))
         else:
             yield raw
 
@@ -163,18 +201,18 @@ def members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
         UnsafeArchiveError: it cannot be read to its end, or holds more than any release does.
     """
     found, total = [], 0
-    try:
-        with _reading(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                found.append(member)
-                total += member.size
-                if total > LARGEST_UNPACKED or len(found) > MOST_MEMBERS:
-                    msg = f"{path.name}: {member.name}: unpacks to more than the limits allow."
-                    raise UnsafeArchiveError(msg)
-            _read_to_end(stream)
-    except (tarfile.TarError, EOFError, OSError, zstandard.ZstdError, zlib.error) as error:
-        msg = f"{path.name}: not a readable tar archive: {error}"
-        raise UnsafeArchiveError(msg) from error
+    with (
+        _refusing(path, "not a readable tar archive"),
+        _reading(path) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
+    ):
+        for member in archive:
+            found.append(member)
+            total += member.size
+            if total > LARGEST_UNPACKED or len(found) > MOST_MEMBERS:
+                msg = f"{path.name}: {member.name}: unpacks to more than the limits allow."
+                raise UnsafeArchiveError(msg)
+        _read_to_end(stream)
     return tuple(found)
 
 
@@ -204,27 +242,47 @@ def unpack(path: Path, directory: Path) -> None:
         UnsafeArchiveError: a member is absolute, climbs out, or is special; it is named.
     """
     members = members_of(path)
+    links = {_normal(member.name) for member in members if member.issym()}
     for member in members:
-        if (problem := _problem(member)) is not None:
+        if (problem := _problem(member, links)) is not None:
             msg = f"{path.name}: {member.name!r} {problem}. Nothing of this archive may be used."
             raise UnsafeArchiveError(msg)
+    with (
+        _refusing(path, "cannot be unpacked"),
+        _reading(path) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
+    ):
+        for member in archive:
+            _extract(archive, member, directory)
+    with _refusing(path, "cannot be unpacked"):
+        _make_links(path.name, members, directory)
+
+
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn everything that the libraries raise for odd bytes into a refusal.
+
+    They raise ValueError for NUL bytes and undecodable names, RuntimeError for loops of links and
+    for what zipfile does not support.
+    """
     try:
-        with _reading(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                _extract(archive, member, directory)
-        for member in members:
-            if member.issym():
-                _link(path.name, member, directory)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        msg = f"{path.name}: cannot be unpacked: {error}"
+        yield
+    except (*UNREADABLE, ValueError, RuntimeError) as error:
+        msg = f"{path.name}: {what}: {error}"
         raise UnsafeArchiveError(msg) from error
 
 
-def _problem(member: tarfile.TarInfo) -> str | None:
+def _normal(name: str) -> str:
+    return PurePosixPath(name).as_posix()
+
+
+def _problem(member: tarfile.TarInfo, links: AbstractSet[str]) -> str | None:
     if not is_inside(member.name):
         return "would be written outside"
     if not (member.isfile() or member.isdir() or member.issym()):
         return "is neither a file, a directory nor a symbolic link"
+    if not links.isdisjoint(parent.as_posix() for parent in PurePosixPath(member.name).parents):
+        return "would be written through a link"
     return None
 
 
@@ -239,14 +297,29 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path)
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
-def _link(archive: str, member: tarfile.TarInfo, directory: Path) -> None:
-    target = directory / member.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(member.linkname)
-    if not target.resolve().is_relative_to(directory.resolve()):
-        target.unlink()
-        msg = f"{archive}: {member.name!r} links to {member.linkname!r}, which is outside."
+def _make_links(archive: str, members: Iterable[tarfile.TarInfo], directory: Path) -> None:
+    """Make the links, and take all away again if one leads outside once all are there."""
+    made: list[tuple[Path, str]] = []
+    for member in members:
+        if member.issym():
+            target = directory / member.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(member.linkname)
+            made.append((target, member.linkname))
+    outside = [(link, to) for link, to in made if not _leads_inside(link, directory)]
+    if outside:
+        for link, _ in made:
+            link.unlink()
+        link, to = outside[0]
+        msg = f"{archive}: {link.name!r} links to {to!r}, which is outside or a loop."
         raise UnsafeArchiveError(msg)
+
+
+def _leads_inside(link: Path, directory: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(directory.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def unpack_zip(path: Path, directory: Path) -> None:
@@ -255,20 +328,16 @@ def unpack_zip(path: Path, directory: Path) -> None:
     Raises:
         UnsafeArchiveError: it is damaged, too large, or a member could reach outside.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if len(names) > MOST_MEMBERS or _unpacked_size(archive) > LARGEST_UNPACKED:
-                msg = f"{path.name}: unpacks to more than the limits allow."
+    with _refusing(path, "not a readable zip archive"), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) > MOST_MEMBERS or _unpacked_size(archive) > LARGEST_UNPACKED:
+            msg = f"{path.name}: unpacks to more than the limits allow."
+            raise UnsafeArchiveError(msg)
+        for name in names:
+            if not is_inside(name):
+                msg = f"{path.name}: {name!r} would be written outside. Nothing of it is used."
                 raise UnsafeArchiveError(msg)
-            for name in names:
-                if not is_inside(name):
-                    msg = f"{path.name}: {name!r} would be written outside. Nothing of it is used."
-                    raise UnsafeArchiveError(msg)
-            archive.extractall(directory)  # noqa: S202 - every name was checked
-    except (zipfile.BadZipFile, OSError, zlib.error) as error:
-        msg = f"{path.name}: not a readable zip archive: {error}"
-        raise UnsafeArchiveError(msg) from error
+        archive.extractall(directory)  # noqa: S202 - every name was checked
 
 
 def _unpacked_size(archive: zipfile.ZipFile) -> int:

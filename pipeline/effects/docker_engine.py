@@ -32,6 +32,7 @@ WORKSPACE_LABEL: Final = "org.rpython-pipeline.workspace"
 STOP_GRACE: Final = 10
 LAST_LINES: Final = 20
 POLL: Final = 1.0
+UNKNOWN_STATUS: Final = 255
 
 
 class DockerEngine:
@@ -142,7 +143,10 @@ class DockerEngine:
                 done = True
             finally:
                 # Ctrl-C, a watchdog or an error ends here too: no container is left running.
-                _remove(container, kill_first=not done)
+                if done:
+                    _remove(container)
+                else:
+                    _stop_and_remove(container)
         return StepResult(status=status, adopted=adopted)
 
     def _started(self, step: ContainerStep) -> tuple[Container, bool]:
@@ -236,7 +240,11 @@ class DockerSession:
             )
         stdout, stderr = cast("tuple[bytes | None, bytes | None]", answer.output)
         return Completed(
-            argv=argv, status=int(answer.exit_code or 0), stdout=stdout or b"", stderr=stderr or b""
+            argv=argv,
+            # No exit code means that the container ended under the command.
+            status=UNKNOWN_STATUS if answer.exit_code is None else int(answer.exit_code),
+            stdout=stdout or b"",
+            stderr=stderr or b"",
         )
 
 
@@ -307,12 +315,17 @@ def _save(chunks: Iterator[bytes], path: Path) -> None:
             stream.write(chunk)
 
 
-def _remove(container: Container, *, kill_first: bool = False) -> None:
+def _remove(container: Container) -> None:
     with contextlib.suppress(NotFound):
-        if kill_first:
-            with contextlib.suppress(APIError):
-                container.stop(timeout=STOP_GRACE)
         container.remove(force=True, v=True)
+
+
+def _stop_and_remove(container: Container) -> None:
+    """Clean up after a failure, whose cause must not be hidden by one of the cleaning."""
+    with contextlib.suppress(APIError, requests.RequestException):
+        container.stop(timeout=STOP_GRACE)
+    with contextlib.suppress(APIError, requests.RequestException):
+        _remove(container)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ OnLine = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What an engine says of itself; memory in bytes, ``machine`` as ``uname -m`` has it."""
+    """What an engine says of itself; memory in bytes, ``machine`` in its own words."""
 
     version: str
     machine: str

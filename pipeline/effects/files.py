@@ -149,8 +149,8 @@ class WorkDirectory:
             yield
 
     def _clear_partial(self) -> None:
-        for pattern in ("stages/*", "cache/*"):
-            for left in self.root.glob(f"{pattern}/{PARTIAL_PREFIX}*"):
+        for pattern in ("stages/*", "cache/**"):
+            for left in tuple(self.root.glob(f"{pattern}/{PARTIAL_PREFIX}*")):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

@@ -116,7 +116,7 @@ def _check_status(url: str, answer: requests.Response) -> None:
     if answer.status_code in RETRIED_STATUS:
         after = answer.headers.get("Retry-After", "")
         msg = f"HTTP {answer.status_code}"
-        raise _RetryableError(msg, float(after) if after.isdigit() else None)
+        raise _RetryableError(msg, float(after) if after.isascii() and after.isdigit() else None)
     if answer.status_code != requests.codes.ok:
         msg = f"{url}: HTTP {answer.status_code}, which a retry would not change. Check the URL."
         raise DownloadError(msg)

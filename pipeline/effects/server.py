@@ -4,14 +4,18 @@ Archives are sent as they are: never with a Content-Encoding, which would make c
 bytes than were signed.
 """
 
+import io
+import os
 from functools import partial
+from html import escape
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
 from pipeline.errors import StoreError
-from pipeline.model.naming import check_key
+from pipeline.model.artifacts import CONTENT_TYPES, ArtifactKind
+from pipeline.model.naming import PUBLIC_KEY_NAME, check_key
 
 TYPES: Final = {
     ".asc": "application/pgp-signature",
@@ -27,6 +31,27 @@ class _StoreHandler(SimpleHTTPRequestHandler):
 
     extensions_map = TYPES
     server_version = "rpython-pipeline"
+
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        """Return the type of a file; the public key ends like a signature, but is none."""
+        if Path(path).name == PUBLIC_KEY_NAME:
+            return CONTENT_TYPES[ArtifactKind.PUBLIC_KEY]
+        return super().guess_type(path)
+
+    def list_directory(self, path: str | os.PathLike[str]) -> io.BytesIO:
+        """Answer with the names in a directory, without the hidden ones."""
+        shown = sorted(
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in Path(path).iterdir()
+            if not entry.name.startswith(".")
+        )
+        links = "".join(f'<li><a href="{name}">{name}</a></li>' for name in map(escape, shown))
+        body = f"<!doctype html><title>Store</title><ul>{links}</ul>".encode()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return io.BytesIO(body)
 
     def send_head(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - its type is private
         """Refuse what no store key can be, then do as the library does."""

@@ -55,6 +55,15 @@ def publish_files(
     return tuple(published)
 
 
+def holds_files(store: Store, signed: SignedRelease, files: tuple[Artifact, ...]) -> bool:
+    """Whether the store holds exactly these bytes; puts nothing."""
+    return all(
+        store.stored(naming.store_key(signed.product, signed.release, artifact.filename))
+        == Stored(size=artifact.size, sha256=artifact.sha256)
+        for artifact in files
+    )
+
+
 def _put(
     process: ProcessRunner, store: Store, signed: SignedRelease, artifact: Artifact, directory: Path
 ) -> Artifact:

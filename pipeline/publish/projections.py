@@ -8,6 +8,7 @@ readers we know ignore keys they do not know. ``uv.json`` has the form of uv's d
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from pipeline.config import known
 from pipeline.effects.store import Store
 from pipeline.errors import ConflictError
 from pipeline.model import naming
@@ -136,6 +137,16 @@ def project(store: Store, platforms: Platforms, base_url: str) -> list[str]:
     raise ConflictError(msg)
 
 
+def stale_indexes(store: Store, platforms: Platforms, base_url: str) -> list[str]:
+    """Return the keys of the indexes that are not what the ledger says; writes nothing."""
+    ledger, _ = read_ledger(store)
+    wanted = projections(ledger, platforms, base_url)
+    present = {key: store.read(key) for key in wanted}
+    return [
+        key for key, data in wanted.items() if (there := present[key]) is None or there.data != data
+    ]
+
+
 def _write(store: Store, key: str, data: bytes) -> bool:
     present = store.read(key)
     if present is not None and present.data == data:
@@ -190,7 +201,8 @@ def _archives(event: Event, platforms: Platforms) -> Iterator[tuple[Artifact, Pl
     """Yield the archives that indexes list: one a platform, in the format all clients read."""
     for artifact in event.files:
         if artifact.kind is ArtifactKind.ARCHIVE_GZ and artifact.platform is not None:
-            yield artifact, platforms[artifact.platform]
+            where = f"{naming.LEDGER_KEY}: {event.release}"
+            yield artifact, known("platform", artifact.platform, platforms, where=where)
 
 
 def _url(event: Event, artifact: Artifact, base_url: str) -> str:

@@ -26,10 +26,19 @@ VERSION: Final = 1
 def signing_keyring(ctx: Context, config: SigningConfig) -> Iterator[Keyring]:
     """Give the keyring that the channel signs with: the user's own, or the quickstart's."""
     if config.key == QUICKSTART:
-        with quickstart_keyring(ctx.process, ctx.work.path("keys", "gnupg")) as keyring:
+        with quickstart_keyring(ctx.process, _quickstart_home(ctx)) as keyring:
             yield keyring
     else:
         yield Keyring(process=ctx.process, home=None)
+
+
+def has_keyring(ctx: Context, config: SigningConfig) -> bool:
+    """Whether the channel's keyring is there without being made; only the quickstart's is made."""
+    return config.key != QUICKSTART or _quickstart_home(ctx).is_dir()
+
+
+def _quickstart_home(ctx: Context) -> Path:
+    return ctx.work.path("keys", "gnupg")
 
 
 def make_manifest(

@@ -10,6 +10,7 @@ from pipeline.plan import Job
 
 SOURCE: Final = "/build/source"
 TOOLCHAIN: Final = "/build/toolchain"
+SHIM: Final = "/build/shim"
 OUTPUT: Final = "/build/out"
 TEMPORARY: Final = "/build/tmp"
 RESOURCES_FILE: Final = "resources"
@@ -80,7 +81,7 @@ def translation_environment(job: Job) -> dict[str, str]:
         "LOGNAME": "builder",
         "PYPY_USESSION_DIR": TEMPORARY,
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": TOOLCHAIN,
+        "PYTHONPATH": f"{SHIM}:{TOOLCHAIN}",
         "SOURCE_DATE_EPOCH": str(job.revision.epoch),
         "TMPDIR": TEMPORARY,
         "TZ": "UTC",

@@ -4,10 +4,11 @@ Ids ``ELF..`` and ``TXT..``. ELF files are found by their magic number, never by
 with LIEF. The fields are those of the System V ABI, symbol versions as in the GNU ABI.
 """
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import lief
@@ -22,11 +23,13 @@ from pipeline.verify.gates import Finding, Gate, Verdict
 BUILD_PATHS: Final = (
     b"/build/source",
     b"/build/toolchain",
+    b"/build/shim",
     b"/build/tmp",
     b"/build/out",
     b"/build/in",
 )
 GLIBC: Final = "GLIBC_"
+ELF_MAGIC: Final = b"\x7fELF"
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,23 @@ class Tree:
         )
 
     @cached_property
+    def _elf_files(self) -> tuple[tuple[str, lief.ELF.Binary | None], ...]:
+        found = []
+        for path in self.files:
+            with path.open("rb") as stream:
+                if stream.read(len(ELF_MAGIC)) == ELF_MAGIC:
+                    found.append((self.name(path), lief.ELF.parse(path)))
+        return tuple(found)
+
+    @cached_property
+    def unreadable(self) -> tuple[str, ...]:
+        """ELF files that cannot be parsed, by their path in the archive."""
+        return tuple(name for name, binary in self._elf_files if binary is None)
+
+    @cached_property
     def binaries(self) -> tuple[tuple[str, lief.ELF.Binary], ...]:
-        """Every ELF file by its path in the archive."""
-        parsed = (
-            (self.name(path), lief.ELF.parse(path)) for path in self.files if lief.is_elf(str(path))
-        )
-        return tuple((name, binary) for name, binary in parsed if binary is not None)
+        """Every other ELF file by its path in the archive."""
+        return tuple((name, binary) for name, binary in self._elf_files if binary is not None)
 
     def name(self, path: Path) -> str:
         """Return a file's path in the archive."""
@@ -89,10 +103,15 @@ def _ordered(version: str) -> tuple[int, ...]:
 
 
 def _has_binaries(tree: Tree) -> Verdict:
-    name = f"{tree.job.stem}/bin/{tree.job.interpreter.package.executable}"
-    finding = Finding(file=name, found="not an ELF file that can be read", expected="an ELF file")
-    found = name in dict(tree.binaries)
-    return Verdict(measured=f"{len(tree.binaries)} ELF files", findings=() if found else (finding,))
+    interpreter = f"{tree.job.stem}/bin/{tree.job.interpreter.package.executable}"
+    wrong = set(tree.unreadable)
+    if interpreter not in dict(tree.binaries):
+        wrong.add(interpreter)
+    findings = tuple(
+        Finding(file=name, found="not an ELF file that can be read", expected="an ELF file")
+        for name in sorted(wrong)
+    )
+    return Verdict(measured=f"{len(tree.binaries)} ELF files", findings=findings)
 
 
 def _machine(tree: Tree) -> Verdict:
@@ -148,11 +167,24 @@ def _search_paths(tree: Tree) -> Verdict:
                 path = str(entry.rpath)
             else:
                 continue
-            if not all(part.startswith("$ORIGIN") for part in path.split(":")):
+            if not all(_stays_inside(tree, name, part) for part in path.split(":")):
                 findings.append(
-                    Finding(file=name, found=f"searches {path!r}", expected="$ORIGIN or nothing")
+                    Finding(
+                        file=name,
+                        found=f"searches {path!r}",
+                        expected="nothing, or $ORIGIN and directories of the archive",
+                    )
                 )
     return Verdict(measured="$ORIGIN or none", findings=tuple(findings))
+
+
+def _stays_inside(tree: Tree, name: str, part: str) -> bool:
+    """Whether an entry of a search path means a directory of the archive."""
+    origin, slash, rest = part.partition("/")
+    if origin != "$ORIGIN":
+        return False
+    meant = posixpath.normpath(posixpath.join(posixpath.dirname(name), rest if slash else "."))
+    return PurePosixPath(meant).parts[0] == tree.job.stem
 
 
 def _no_build_paths(tree: Tree) -> Verdict:

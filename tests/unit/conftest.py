@@ -17,6 +17,8 @@ def no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything raise that a unit test must not do."""
     for name in FORBIDDEN:
         monkeypatch.setattr(name, _refusing(name))
+    # What a power cut would leave is not tried here, and waiting for the disk takes longest.
+    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
 
 
 def _refusing(name: str) -> Any:

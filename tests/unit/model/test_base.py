@@ -94,7 +94,7 @@ def test_a_model_cannot_be_changed() -> None:
     artifact = make_artifact()
 
     with pytest.raises(ValidationError, match="frozen"):
-        artifact.size = 1  # type: ignore[misc]
+        artifact.size = 1
 
 
 def test_a_model_refuses_keys_that_it_does_not_know() -> None:

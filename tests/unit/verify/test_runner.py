@@ -1,12 +1,13 @@
 """How the gates of a job are run together."""
 
 import hashlib
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.environment import ready_environment
-from pipeline.errors import DigestMismatchError, GateError
+from pipeline.errors import DigestMismatchError, GateError, PipelineError
 from pipeline.model.artifacts import Artifact
 from pipeline.model.records import Environment, Package, Verification
 from pipeline.verify.runner import Packed, verify, verify_inputs
@@ -155,3 +156,15 @@ def test_the_verdict_depends_on_archives_tests_and_environments(
     assert other_test["tests"] != before["tests"]
     assert other_environment["environments"] != before["environments"]
     assert other_archive["archives"] != before["archives"]
+
+
+@pytest.mark.xfail(raises=RuntimeError, reason="archives._link: Path.resolve on a loop of links")
+def test_a_link_to_itself_is_refused(
+    world: World, craft: Craft, environments: tuple[Environment, ...], tmp_path: Path
+) -> None:
+    name = f"{craft.job.stem}/loop"
+    craft.add(Member(name=name, type=tarfile.SYMTYPE, link="loop", mode=0o777))
+    archives = packed(craft, tmp_path / "archives")
+
+    with pytest.raises(PipelineError, match="loop"):
+        verified(world, craft, archives, environments)

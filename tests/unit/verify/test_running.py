@@ -135,8 +135,10 @@ def test_without_a_jit_no_loop_may_be_compiled(craft: Craft, tests_directory: Pa
     _, failures = check_gates(PROOF_GATES, running(craft, tests_directory))
 
     assert failures == [
-        "OPT02 the JIT compiles a hot loop: toy-v1.2.3-linux64.tar.gz: jit log: 1 loops compiled; "
-        "expected none, without a JIT"
+        (
+            "OPT02 the JIT compiles a hot loop: toy-v1.2.3-linux64.tar.gz: jit log: "
+            "1 loops compiled; expected none, without a JIT"
+        )
     ]
 
 

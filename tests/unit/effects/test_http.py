@@ -1,0 +1,304 @@
+"""Downloads: only the pinned bytes arrive, and only faults that may pass are tried again."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from requests import ConnectionError as RequestsConnectionError  # noqa: TID251 - hand-built answers
+from requests import RequestException, Response  # noqa: TID251 - hand-built answers
+from requests.structures import CaseInsensitiveDict  # noqa: TID251 - hand-built answers
+
+from pipeline.effects.files import sha256_of
+from pipeline.effects.http import ATTEMPTS, LONGEST_WAIT, HttpClient
+from pipeline.errors import DigestMismatchError, DownloadError
+from tests.factories import make_pin
+
+CONTENT = b"pinned bytes" * 100
+PIN = make_pin(CONTENT)
+
+
+class Body:
+    """A raw body that comes in pieces; an exception among them is raised there."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self.pieces = pieces
+        self.closed = False
+
+    def stream(self, _size: int, **_options: object) -> Iterator[bytes]:
+        """Give the pieces, as urllib3 would."""
+        for piece in self.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    def close(self) -> None:
+        """Remember that the connection was given back."""
+        self.closed = True
+
+    release_conn = close
+
+
+def answer(*pieces: bytes | Exception, status: int = 200, **headers: str) -> Response:
+    """Build an answer by hand."""
+    response = Response()
+    response.status_code = status
+    response.raw = Body(*pieces)
+    response.headers = CaseInsensitiveDict(
+        {name.replace("_", "-"): value for name, value in headers.items()}
+    )
+    return response
+
+
+@dataclass
+class Network:
+    """What the session gives, in turn, and what was asked and slept."""
+
+    answers: list[Response | Exception] = field(default_factory=list)
+    given: list[Response] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+    def get(self, url: str, **options: Any) -> Response:
+        """Give the next answer."""
+        self.asked.append(url)
+        self.options.append(options)
+        following = self.answers.pop(0)
+        if isinstance(following, Exception):
+            raise following
+        self.given.append(following)
+        return following
+
+    head = get
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """Replace every session's methods."""
+    network = Network()
+    for method in ("get", "head"):
+        monkeypatch.setattr(
+            f"requests.Session.{method}", lambda _self, url, **options: network.get(url, **options)
+        )
+    return network
+
+
+@pytest.fixture
+def client(network: Network) -> HttpClient:
+    """A client that notes how long it would sleep."""
+    return HttpClient(sleep=network.slept.append)
+
+
+def kept(directory: Path) -> list[Path]:
+    """Return every file below *directory*."""
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def test_a_pinned_file_is_fetched_to_a_place_named_by_its_digest(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(CONTENT[:500], CONTENT[500:])]
+    counts: list[int] = []
+
+    path = client.download(PIN, tmp_path, counts.append)
+
+    assert path == tmp_path / PIN.sha256 / PIN.filename
+    assert path.read_bytes() == CONTENT
+    assert counts == [500, len(CONTENT) - 500]
+    assert network.asked == [PIN.url]
+    assert kept(tmp_path) == [path]
+
+
+def test_every_request_has_a_time_limit_and_is_given_back(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=500), answer(CONTENT)]
+
+    client.download(PIN, tmp_path)
+
+    assert all(min(options["timeout"]) > 0 for options in network.options)
+    assert all(options["stream"] is True for options in network.options)
+    assert all(given.raw.closed for given in network.given)
+
+
+def test_a_file_that_is_there_is_not_fetched_again(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(CONTENT)]
+    first = client.download(PIN, tmp_path)
+
+    again = client.download(PIN, tmp_path)
+
+    assert again == first
+    assert network.asked == [PIN.url]
+
+
+def test_a_damaged_file_is_fetched_again(
+    client: HttpClient, network: Network, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = tmp_path / PIN.sha256 / PIN.filename
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"damaged")
+    network.answers = [answer(CONTENT)]
+
+    path = client.download(PIN, tmp_path)
+
+    assert path == damaged
+    assert sha256_of(path) == PIN.sha256
+    assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda: answer(status=500), id="500"),
+        pytest.param(lambda: answer(status=502), id="502"),
+        pytest.param(lambda: answer(status=503), id="503"),
+        pytest.param(lambda: answer(status=504), id="504"),
+        pytest.param(lambda: answer(status=429), id="429"),
+        pytest.param(lambda: answer(status=408), id="408"),
+        pytest.param(lambda: RequestsConnectionError("refused"), id="no-connection"),
+        pytest.param(
+            lambda: answer(CONTENT[:10], RequestsConnectionError("reset")), id="connection-lost"
+        ),
+        pytest.param(lambda: answer(CONTENT[:-1]), id="short"),
+        pytest.param(answer, id="empty"),
+    ],
+)
+def test_a_fault_that_may_pass_is_tried_again(
+    client: HttpClient,
+    network: Network,
+    tmp_path: Path,
+    fault: Callable[[], Response | Exception],
+) -> None:
+    network.answers = [fault(), answer(CONTENT)]
+
+    path = client.download(PIN, tmp_path)
+
+    assert path.read_bytes() == CONTENT
+    assert network.slept == [2.0]
+    assert kept(tmp_path) == [path]
+
+
+def test_waits_grow_and_end_with_a_message_that_says_what_to_do(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=503) for _ in range(ATTEMPTS + 1)]
+
+    with pytest.raises(DownloadError) as caught:
+        client.download(PIN, tmp_path)
+
+    message = str(caught.value)
+    assert message.startswith(f"{PIN.url}: HTTP 503 ({ATTEMPTS} attempts).")
+    assert f"put the file at {tmp_path / PIN.sha256 / PIN.filename} by hand" in message
+    assert network.slept == [2.0, 4.0, 8.0, 16.0]
+    assert len(network.asked) == ATTEMPTS
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "waited"),
+    [
+        pytest.param("7", 7.0, id="seconds"),
+        pytest.param("0", 0.0, id="at-once"),
+        pytest.param("86400", LONGEST_WAIT, id="a-day"),
+        pytest.param("soon", 2.0, id="nonsense"),
+        pytest.param("-5", 2.0, id="negative"),
+        pytest.param(
+            "\u00b2",
+            2.0,
+            id="digit-that-is-no-number",
+            marks=pytest.mark.xfail(raises=ValueError, reason="bug: isdigit() is true for it"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_may_say_how_long_to_wait_within_limits(
+    client: HttpClient, network: Network, tmp_path: Path, status: int, after: str, waited: float
+) -> None:
+    network.answers = [answer(status=status, Retry_After=after), answer(CONTENT)]
+
+    client.download(PIN, tmp_path)
+
+    assert network.slept == [waited]
+
+
+@pytest.mark.parametrize("status", [204, 301, 400, 401, 403, 404, 410])
+def test_a_status_that_a_retry_would_not_change_is_final(
+    client: HttpClient, network: Network, tmp_path: Path, status: int
+) -> None:
+    network.answers = [answer(CONTENT, status=status), answer(CONTENT)]
+
+    with pytest.raises(DownloadError, match=rf"{PIN.url}: HTTP {status}"):
+        client.download(PIN, tmp_path)
+
+    assert network.slept == []
+    assert kept(tmp_path) == []
+
+
+def test_more_bytes_than_pinned_are_refused_as_they_come(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    """An endless body must not fill the disk."""
+    endless = AssertionError("read on after the limit")
+    network.answers = [answer(CONTENT, b"x", endless)]
+
+    with pytest.raises(DownloadError, match=f"more than the pinned {len(CONTENT)} bytes came"):
+        client.download(PIN, tmp_path)
+
+    assert network.slept == []
+    assert kept(tmp_path) == []
+
+
+def test_other_bytes_than_pinned_are_refused_and_not_kept(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    other = bytes(reversed(CONTENT))
+    network.answers = [answer(other), answer(CONTENT)]
+
+    with pytest.raises(DigestMismatchError) as caught:
+        client.download(PIN, tmp_path)
+
+    message = str(caught.value)
+    assert message.startswith(f"{PIN.url}: sha256 is {hashlib.sha256(other).hexdigest()}")
+    assert f"expected {PIN.sha256}" in message
+    assert "translation_configs/pins.toml" in message
+    assert network.slept == []
+    assert kept(tmp_path) == []
+
+
+def test_a_damaged_file_is_not_taken_even_if_no_better_one_comes(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    damaged = tmp_path / PIN.sha256 / PIN.filename
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"damaged")
+    network.answers = [answer(status=404)]
+
+    with pytest.raises(DownloadError, match="HTTP 404"):
+        client.download(PIN, tmp_path)
+
+
+def test_the_time_of_a_server_is_read_from_its_answer(client: HttpClient, network: Network) -> None:
+    network.answers = [answer(Date="Sat, 21 Nov 2026 12:00:00 GMT")]
+
+    assert client.server_date("https://files.example") == 1795262400.0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(answer, id="no-date"),
+        pytest.param(lambda: answer(Date="tomorrow"), id="nonsense"),
+        pytest.param(lambda: RequestException("offline"), id="no-answer"),
+    ],
+)
+def test_a_server_without_a_time_gives_none(
+    client: HttpClient, network: Network, reply: Callable[[], Response | Exception]
+) -> None:
+    network.answers = [reply()]
+
+    assert client.server_date("https://files.example") is None

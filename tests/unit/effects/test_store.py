@@ -1,0 +1,292 @@
+"""The local store: names never change, and no writer's change is lost."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.effects.files import write_atomically
+from pipeline.effects.store import LocalStore, Stored, Tagged
+from pipeline.errors import ConflictError, StoreError
+from pipeline.publish.ledger import read_ledger, record_published
+from tests.factories import NOON, make_manifest, make_signed
+
+JSON = "application/json"
+HOSTILE_KEYS = ["../x", "/etc/x", "a/../../x", ".incoming/lock", "a//b", "", "a\\..\\b"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    """A store whose directory does not exist yet."""
+    return LocalStore(tmp_path / "store")
+
+
+def a_file(tmp_path: Path, content: bytes) -> Path:
+    """Write a file to be put."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    return path
+
+
+def public_files(store: LocalStore) -> dict[str, bytes]:
+    """Return everything that the public may see, by key."""
+    return {
+        path.relative_to(store.root).as_posix(): path.read_bytes()
+        for path in store.root.rglob("*")
+        if path.is_file() and not path.relative_to(store.root).as_posix().startswith(".incoming")
+    }
+
+
+def left_over(store: LocalStore) -> list[str]:
+    """Return what puts left behind, besides the lock."""
+    return [path.name for path in (store.root / ".incoming").iterdir() if path.name != "lock"]
+
+
+def test_a_file_that_was_put_is_there(store: LocalStore, tmp_path: Path) -> None:
+    path = a_file(tmp_path, b"content")
+
+    put = store.put_new("demo/demo-v1.0.0/a.tar.gz", path, content_type="application/gzip")
+
+    assert put is True
+    assert public_files(store) == {"demo/demo-v1.0.0/a.tar.gz": b"content"}
+    assert (store.root / "demo/demo-v1.0.0/a.tar.gz").stat().st_mode & 0o777 == 0o644
+    assert left_over(store) == []
+
+
+def test_a_file_that_was_put_does_not_change_with_its_source(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    path = a_file(tmp_path, b"content")
+    store.put_new("a", path, content_type=JSON)
+
+    path.write_bytes(b"changed")
+
+    assert public_files(store) == {"a": b"content"}
+
+
+@pytest.mark.parametrize("content", [b"content", b"other"], ids=["same-bytes", "other-bytes"])
+def test_a_name_that_is_taken_keeps_its_bytes(
+    store: LocalStore, tmp_path: Path, content: bytes
+) -> None:
+    store.put_new("a", a_file(tmp_path, b"content"), content_type=JSON)
+
+    put = store.put_new("a", a_file(tmp_path, content), content_type=JSON)
+
+    assert put is False
+    assert public_files(store) == {"a": b"content"}
+    assert left_over(store) == []
+
+
+def test_of_many_that_put_at_once_one_wins_whole(store: LocalStore, tmp_path: Path) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    paths = [tmp_path / str(number) for number in range(8)]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    won: list[int] = []
+    start = threading.Barrier(len(paths))
+
+    def put(number: int) -> None:
+        start.wait()
+        if store.put_new("a", paths[number], content_type=JSON):
+            won.append(number)
+
+    in_threads(put, len(paths))
+
+    assert len(won) == 1
+    assert public_files(store) == {"a": contents[won[0]]}
+
+
+def test_a_put_that_fails_leaves_no_name(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+
+    with pytest.raises(StoreError, match=r"^demo/a: the store cannot be used: .*No space left"):
+        store.put_new("demo/a", a_file(tmp_path, b"content"), content_type=JSON)
+
+    assert public_files(store) == {}
+    assert left_over(store) == []
+
+
+def test_what_is_stored_is_described_by_its_bytes(store: LocalStore, tmp_path: Path) -> None:
+    store.put_new("a", a_file(tmp_path, b"content"), content_type=JSON)
+    assert store.stored("a") == Stored(size=7, sha256=hashlib.sha256(b"content").hexdigest())
+
+    (store.root / "a").write_bytes(b"rotten!")
+
+    assert store.stored("a") == Stored(size=7, sha256=hashlib.sha256(b"rotten!").hexdigest())
+
+
+def test_what_is_not_there_is_none(store: LocalStore) -> None:
+    assert store.stored("a") is None
+    assert store.read("a") is None
+
+
+def test_an_object_is_read_with_a_tag_that_follows_its_bytes(store: LocalStore) -> None:
+    store.replace("a.json", b"1", tag=None, content_type=JSON)
+    first = store.read("a.json")
+    assert first is not None
+
+    store.replace("a.json", b"2", tag=first.tag, content_type=JSON)
+
+    second = store.read("a.json")
+    assert second is not None
+    assert (first.data, second.data) == (b"1", b"2")
+    assert first.tag != second.tag
+
+
+@pytest.mark.parametrize(
+    ("present", "tag"),
+    [
+        pytest.param(b"theirs", None, id="something-came"),
+        pytest.param(b"theirs", "0" * 64, id="it-changed"),
+        pytest.param(None, "0" * 64, id="it-vanished"),
+    ],
+)
+def test_a_replacement_of_what_has_changed_is_refused(
+    store: LocalStore, present: bytes | None, tag: str | None
+) -> None:
+    if present is not None:
+        store.replace("a.json", present, tag=None, content_type=JSON)
+
+    with pytest.raises(ConflictError, match=r"^a\.json: changed by somebody else"):
+        store.replace("a.json", b"ours", tag=tag, content_type=JSON)
+
+    assert public_files(store) == ({} if present is None else {"a.json": present})
+
+
+def test_of_many_that_replace_at_once_one_wins(store: LocalStore) -> None:
+    start = threading.Barrier(8)
+    won: list[int] = []
+
+    def replace(number: int) -> None:
+        start.wait()
+        try:
+            store.replace("a.json", str(number).encode(), tag=None, content_type=JSON)
+        except ConflictError:
+            return
+        won.append(number)
+
+    in_threads(replace, 8)
+
+    assert len(won) == 1
+    assert public_files(store) == {"a.json": str(won[0]).encode()}
+
+
+def test_between_comparing_and_swapping_nobody_else_writes(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conflicts: list[ConflictError] = []
+
+    def theirs() -> None:
+        try:
+            LocalStore(store.root).replace("a.json", b"theirs", tag=None, content_type=JSON)
+        except ConflictError as error:
+            conflicts.append(error)
+
+    other = threading.Thread(target=theirs)
+
+    def write_late(path: Path, data: bytes) -> None:
+        monkeypatch.setattr("pipeline.effects.store.write_atomically", write_atomically)
+        other.start()
+        other.join(timeout=0.1)  # it has all the time to be first, unless it must wait
+        write_atomically(path, data)
+
+    monkeypatch.setattr("pipeline.effects.store.write_atomically", write_late)
+
+    store.replace("a.json", b"ours", tag=None, content_type=JSON)
+    other.join()
+
+    assert public_files(store) == {"a.json": b"ours"}
+    assert len(conflicts) == 1
+
+
+@pytest.mark.parametrize("key", HOSTILE_KEYS)
+def test_a_key_that_could_reach_elsewhere_is_refused_by_every_method(
+    store: LocalStore, tmp_path: Path, key: str
+) -> None:
+    path = a_file(tmp_path, b"content")
+
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.put_new(key, path, content_type=JSON)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.stored(key)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.read(key)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.replace(key, b"x", tag=None, content_type=JSON)
+    assert {item.name for item in tmp_path.iterdir()} <= {"file", "store"}
+
+
+def test_a_store_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"a file")
+    store = LocalStore(tmp_path / "store")
+
+    with pytest.raises(StoreError, match=r"^a: the store cannot be used: .*Check its directory"):
+        store.put_new("a", a_file(tmp_path, b"x"), content_type=JSON)
+
+
+def test_of_many_releases_published_at_once_no_event_is_lost(tmp_path: Path) -> None:
+    """Each thread has its own store object, as each process would."""
+    releases = [f"demo-v1.0.{number}" for number in range(6)]
+    start = threading.Barrier(len(releases))
+    events = []
+
+    def publish(number: int) -> None:
+        manifest = make_manifest(release=releases[number])
+        signed = make_signed(manifest)
+        store = LocalStore(tmp_path / "store")
+        start.wait()
+        event, is_new = record_published(
+            store, manifest, signed, manifest.files, now=lambda: NOON, by="me"
+        )
+        assert is_new
+        events.append(event)
+
+    in_threads(publish, len(releases))
+
+    ledger, _ = read_ledger(LocalStore(tmp_path / "store"))
+    assert sorted(event.release for event in ledger.events) == releases
+    assert [event.sequence for event in ledger.events] == list(range(1, 7))
+    assert sorted(events, key=lambda event: event.sequence) == list(ledger.events)
+
+
+def in_threads(work: object, count: int) -> None:
+    """Run ``work(number)`` in *count* threads at once; a failure in one fails the test."""
+    assert callable(work)
+    failures: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - a thread's failure must be the test's
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_tagged_object_is_what_was_read(store: LocalStore) -> None:
+    store.replace("a.json", b"x", tag=None, content_type=JSON)
+
+    assert store.read("a.json") == Tagged(data=b"x", tag=hashlib.sha256(b"x").hexdigest())
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(tmp_path: Path) -> Iterator[None]:
+    """Check after each test that nothing was written beside the store."""
+    yield
+
+    assert {path.name for path in tmp_path.iterdir() if not path.name.isdigit()} <= {
+        "file",
+        "store",
+    }

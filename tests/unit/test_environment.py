@@ -1,0 +1,334 @@
+"""How images are found or made, and what their names and digests depend on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.environment import environment_recipe, ready_environment, recorded_environment
+from pipeline.errors import EngineUnavailableError, ImageError, MissingToolError, UnknownNameError
+from pipeline.model.records import Environment
+from tests.fakes import Answer, World, digest, make_world, replace_text
+
+REFERENCE: Final = f"registry.test/debian@sha256:{digest('debian')}"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path / "project")
+
+
+def made(world: World, name: str = "translate", platform: str = "linux-x86_64") -> Environment:
+    return ready_environment(world.ctx, name, world.ctx.config.platforms[platform])
+
+
+def configs(world: World, name: str) -> Path:
+    return world.ctx.root / "translation_configs" / name
+
+
+def tag_of(world: World) -> str:
+    """Return the tag of the image that the translation environment gets."""
+    return [tag for tag, _, _ in world.engine.built if "/translate:" in tag][-1]
+
+
+def change_suite(world: World) -> None:
+    replace_text(configs(world, "environments.toml"), '"bullseye"', '"bookworm"')
+
+
+def change_mirrors(world: World) -> None:
+    replace_text(configs(world, "environments.toml"), "second.test", "third.test")
+
+
+def change_components(world: World) -> None:
+    replace_text(
+        configs(world, "environments.toml"),
+        'suite = "bullseye"',
+        'suite = "bullseye"\ncomponents = ["main", "contrib"]',
+    )
+
+
+def change_packages(world: World) -> None:
+    replace_text(
+        configs(world, "environments.toml"),
+        'suite = "bullseye"',
+        'suite = "bullseye"\ninclude = ["ca-certificates"]',
+    )
+
+
+def change_base(world: World) -> None:
+    replace_text(
+        configs(world, "environments.toml"),
+        'base = "old"\ndockerfile',
+        'base = "new"\ndockerfile',
+    )
+
+
+def change_dockerfile(world: World) -> None:
+    dockerfile = world.ctx.root / "dockerfiles" / "translate.Dockerfile"
+    dockerfile.write_text("ARG BASE\nFROM $BASE\nRUN true\n", encoding="utf-8")
+
+
+CHANGES: Final[dict[str, Callable[[World], None]]] = {
+    "suite": change_suite,
+    "mirrors": change_mirrors,
+    "components": change_components,
+    "packages": change_packages,
+    "base": change_base,
+    "dockerfile": change_dockerfile,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_tag_depends_on_everything_the_image_is_built_from(
+    change: Callable[[World], None], world: World
+) -> None:
+    made(world)
+    before = tag_of(world)
+    change(world)
+
+    made(world.again())
+
+    assert tag_of(world) != before
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_digest_depends_on_the_recipe(change: Callable[[World], None], world: World) -> None:
+    before = made(world).digest
+    change(world)
+
+    after = made(world.again()).digest
+
+    assert after != before
+
+
+def test_the_tag_and_the_digest_depend_on_the_platform(world: World) -> None:
+    here = made(world)
+    tag = tag_of(world)
+    world.engine.machine = "arm64"
+
+    there = made(world, platform="linux-aarch64")
+
+    assert tag_of(world) != tag
+    assert tag_of(world).endswith("-arm64")
+    assert there.digest != here.digest
+
+
+def test_the_tag_depends_on_nothing_else(world: World, tmp_path: Path) -> None:
+    other = make_world(tmp_path / "elsewhere")
+    made(world)
+
+    made(other)
+
+    assert tag_of(other) == tag_of(world)
+
+
+def test_the_digest_changes_with_a_package_s_version(world: World, tmp_path: Path) -> None:
+    before = made(world)
+    other = make_world(tmp_path / "later")
+    other.engine.packages = "gcc 12.3 amd64\npypy 7.3.3 amd64\n"
+
+    after = made(other)
+
+    assert after.digest != before.digest
+    assert after.packages == ("gcc 12.3 amd64", "pypy 7.3.3 amd64")
+
+
+def test_the_digest_does_not_change_with_the_image_s_id_or_the_order_of_packages(
+    world: World, tmp_path: Path
+) -> None:
+    before = made(world)
+    other = make_world(tmp_path / "elsewhere")
+    other.engine.add_image("something else first")
+    other.engine.pulled.append(("something", "else"))
+    other.engine.packages = "pypy 7.3.3 amd64\ngcc 12.2 amd64\n"
+
+    after = made(other)
+
+    assert after.image_id != before.image_id
+    assert after.digest == before.digest
+
+
+def test_an_environment_is_made_once(world: World) -> None:
+    first = made(world)
+    built, started = len(world.engine.built), len(world.engine.sessions)
+
+    second = made(world.again())
+
+    assert second == first
+    assert (len(world.engine.built), len(world.engine.sessions)) == (built, started)
+
+
+def test_an_image_that_the_engine_lost_is_made_again(world: World) -> None:
+    first = made(world)
+    world.engine.images.clear()
+    world.engine.add_image("another one")
+
+    second = made(world.again())
+
+    assert second.image_id in {image.image_id for image in world.engine.images.values()}
+    assert second.digest == first.digest
+
+
+def test_another_work_directory_finds_the_engine_s_image(world: World, tmp_path: Path) -> None:
+    first = made(world)
+    other = make_world(tmp_path / "other checkout")
+    other.engine.images.update(world.engine.images)
+
+    second = made(other)
+
+    assert second == first
+    assert other.engine.built == []
+
+
+def test_what_is_recorded_needs_no_engine(world: World) -> None:
+    platform = world.ctx.config.platforms["linux-x86_64"]
+    first = made(world)
+    world.engine.silent = EngineUnavailableError("down")
+
+    recorded = recorded_environment(world.ctx, "translate", platform)
+
+    assert recorded == first
+
+
+def test_nothing_is_recorded_of_an_environment_that_was_never_made(world: World) -> None:
+    platform = world.ctx.config.platforms["linux-x86_64"]
+
+    assert recorded_environment(world.ctx, "translate", platform) is None
+
+
+def test_a_base_is_bootstrapped_reproducibly(world: World) -> None:
+    made(world, "clean-old")
+
+    (call,) = world.process.calls
+    assert call.argv[:4] == (
+        "mmdebstrap",
+        "--variant=minbase",
+        "--architectures=amd64",
+        "--components=main",
+    )
+    assert (call.argv[4], call.argv[6]) == ("bullseye", "http://first.test/debian")
+    assert call.environment == {"SOURCE_DATE_EPOCH": "1"}
+
+
+def test_a_base_is_imported_as_it_is(world: World) -> None:
+    made(world, "clean-old")
+
+    ((tag, arguments, members),) = world.engine.built
+    assert tag.startswith("rpython-pipeline/base-old:")
+    assert arguments == {}
+    assert [member.name for member in members] == ["Dockerfile", "base.tar"]
+    assert {member.mtime for member in members} == {1}
+
+
+def test_an_environment_is_built_on_its_base_without_any_other_context(world: World) -> None:
+    environment = made(world)
+
+    base, image = world.engine.built
+    tag, arguments, members = image
+    assert tag.startswith("rpython-pipeline/translate:")
+    assert arguments == {"BASE": world.engine.images[base[0]].image_id}
+    assert [member.name for member in members] == ["Dockerfile"]
+    assert environment.image_id == world.engine.images[tag].image_id
+
+
+def test_environments_share_their_base(world: World) -> None:
+    made(world)
+    made(world, "clean-old")
+
+    assert world.process.ran("mmdebstrap") == 1
+
+
+def test_the_second_mirror_serves_when_the_first_does_not(world: World) -> None:
+    gone = Answer(status=25, stderr="E: The repository has no Release file")
+    world.process.expect("mmdebstrap", "http://first.test/debian", answer=gone)
+
+    environment = made(world, "clean-old")
+
+    assert [call.argv[-1] for call in world.process.calls] == [
+        "http://first.test/debian",
+        "http://second.test/debian",
+    ]
+    assert environment.packages
+
+
+def test_when_every_mirror_fails_each_is_named(world: World) -> None:
+    for mirror in ("first", "second"):
+        world.process.expect(
+            "mmdebstrap",
+            f"http://{mirror}.test/debian",
+            answer=Answer(status=25, stderr=f"E: {mirror} is down"),
+        )
+
+    with pytest.raises(ImageError) as caught:
+        made(world, "clean-old")
+
+    message = str(caught.value)
+    assert message.startswith("suite bullseye cannot be bootstrapped for amd64.")
+    assert "debian-archive-keyring" in message
+    for mirror in ("first", "second"):
+        assert f"http://{mirror}.test/debian: " in message
+        assert f"E: {mirror} is down" in message
+    assert world.engine.built == []
+
+
+def test_a_missing_mmdebstrap_is_not_taken_for_a_failing_mirror(world: World) -> None:
+    world.process.missing.add("mmdebstrap")
+
+    with pytest.raises(MissingToolError, match="apt-get install mmdebstrap"):
+        made(world, "clean-old")
+
+
+def test_a_registry_base_is_pulled_by_digest(world: World) -> None:
+    environment = made(world, "clean-new")
+
+    assert world.engine.pulled == [(REFERENCE, "linux/amd64")]
+    assert environment.image_id == world.engine.images[REFERENCE].image_id
+    assert world.process.calls == []
+
+
+def test_a_registry_base_that_is_there_is_not_pulled(world: World) -> None:
+    image_id = world.engine.add_image(REFERENCE)
+
+    environment = made(world, "clean-new")
+
+    assert world.engine.pulled == []
+    assert environment.image_id == image_id
+
+
+@pytest.mark.parametrize("name", ["clean-new", "clean-old", "translate"])
+def test_an_image_for_another_architecture_is_refused(name: str, world: World) -> None:
+    world.engine.machine = "arm64"
+
+    with pytest.raises(ImageError, match="is for arm64, but linux-x86_64 needs amd64"):
+        made(world, name)
+
+    platform = world.ctx.config.platforms["linux-x86_64"]
+    assert recorded_environment(world.ctx, name, platform) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(status=127, stderr="dpkg-query: not found"), Answer(stdout="")],
+    ids=["no dpkg", "no packages"],
+)
+def test_an_image_whose_packages_cannot_be_listed_is_refused(answer: Answer, world: World) -> None:
+    world.engine.answers[("${Package} ${Version} ${Architecture}\\n",)] = answer
+
+    with pytest.raises(ImageError, match="environment clean-new: its packages cannot be listed"):
+        made(world, "clean-new")
+
+
+def test_a_missing_dockerfile_is_named(world: World) -> None:
+    (world.ctx.root / "dockerfiles" / "translate.Dockerfile").unlink()
+
+    with pytest.raises(ImageError, match=r"translate\.Dockerfile: no such file"):
+        made(world)
+
+
+def test_an_unknown_base_is_refused_with_those_that_exist(world: World) -> None:
+    bases = {"olds": world.ctx.config.bases["old"]}
+    ctx = world.again(config=world.ctx.config.model_copy(update={"bases": bases})).ctx
+
+    with pytest.raises(UnknownNameError, match="Did you mean 'olds'"):
+        environment_recipe(ctx, "translate", ctx.config.platforms["linux-x86_64"])

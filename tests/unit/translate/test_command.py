@@ -1,0 +1,208 @@
+"""What the toolchain is told, and what its output means."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import TranslationError
+from pipeline.plan import Job
+from pipeline.translate.command import (
+    PHASES,
+    parse_resources,
+    phase_of,
+    phase_times,
+    translation_command,
+    translation_environment,
+    translation_options,
+)
+from tests.fakes import DATA, MACHINE, make_context, make_job, write_project
+
+
+def job_for(directory: Path, platform: str = "linux-x86_64", machine: str = MACHINE) -> Job:
+    return make_job(make_context(write_project(directory)), platform, machine)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return job_for(tmp_path)
+
+
+def configured(job: Job, **changes: object) -> Job:
+    translation = job.interpreter.translation.model_copy(update=changes)
+    interpreter = job.interpreter.model_copy(update={"translation": translation})
+    return job.model_copy(update={"interpreter": interpreter})
+
+
+def test_a_jit_is_asked_for_through_the_optimisation_level(job: Job) -> None:
+    options = translation_options(job)
+
+    assert options == ("--batch", "--gc=incminimark", "--opt=jit", "--lldebug")
+
+
+def test_a_machine_without_a_backend_gets_no_jit(tmp_path: Path) -> None:
+    job = job_for(tmp_path, "linux-aarch64", "aarch64")
+
+    options = translation_options(job)
+
+    assert options == ("--batch", "--gc=incminimark", "--opt=2", "--lldebug")
+
+
+def test_an_interpreter_without_a_jit_gets_none_anywhere(job: Job) -> None:
+    options = translation_options(configured(job, jit=False))
+
+    assert "--opt=2" in options
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("gc", ["incminimark", "minimark", "boehm"])
+def test_collector_and_level_are_always_named(gc: str, *, jit: bool, job: Job) -> None:
+    """RPython reads a bare --jit as --jit-backend and swallows the next word."""
+    command = translation_command(configured(job, gc=gc, jit=jit), make_jobs=4)
+
+    assert f"--gc={gc}" in command
+    assert [word for word in command if word.startswith(("--opt", "-O"))] == [
+        "--opt=jit" if jit else "--opt=2"
+    ]
+    assert "--batch" in command
+    assert "--jit" not in command
+
+
+def test_the_whole_command_in_its_order(job: Job) -> None:
+    command = translation_command(job, make_jobs=4)
+
+    assert command == (
+        *("/usr/bin/time", "--output=/build/out/resources", "--format=%e %U %S %M"),
+        *("setarch", "x86_64", "--addr-no-randomize"),
+        *("pypy", "-S", "-m", "rpython"),
+        *("--batch", "--gc=incminimark", "--opt=jit", "--lldebug"),
+        *("--make-jobs=4", "--output=/build/out/toy"),
+        *("target.py", "--fast"),
+    )
+
+
+def test_addresses_are_not_randomised(job: Job) -> None:
+    """With randomisation the generated C differs from run to run."""
+    command = translation_command(job, make_jobs=1)
+
+    start = command.index("setarch")
+    assert command[start : start + 4] == ("setarch", "x86_64", "--addr-no-randomize", "pypy")
+
+
+def test_make_jobs_change_the_command_and_nothing_that_decides_the_binary(job: Job) -> None:
+    one, many = translation_command(job, 1), translation_command(job, 64)
+
+    assert set(one) ^ set(many) == {"--make-jobs=1", "--make-jobs=64"}
+    assert not any("make-jobs" in option for option in translation_options(job))
+
+
+def test_the_environment_is_fixed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = translation_environment(job)
+    for name in before:
+        monkeypatch.setenv(name, "something else")
+
+    variables = translation_environment(job)
+
+    assert variables == before
+    assert variables["SOURCE_DATE_EPOCH"] == str(job.revision.epoch)
+    assert variables["PYPY_GC_NURSERY"] == "64MB"
+    assert variables["PYTHONPATH"] == "/build/shim:/build/toolchain"
+    assert (variables["TZ"], variables["LC_ALL"], variables["USER"]) == (
+        "UTC",
+        "C.UTF-8",
+        "builder",
+    )
+
+
+def test_a_bootstrap_variable_cannot_undo_a_fixed_one(job: Job) -> None:
+    bootstrap = job.interpreter.translation.bootstrap.model_copy(
+        update={"environment": {"TZ": "Europe/Berlin", "HOME": "/root"}}
+    )
+
+    variables = translation_environment(configured(job, bootstrap=bootstrap))
+
+    assert (variables["TZ"], variables["HOME"]) == ("UTC", "/build/tmp")
+
+
+@pytest.fixture(scope="module")
+def log() -> list[str]:
+    """Return the lines of a real translation without a JIT."""
+    return (DATA / "translation.log").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_phase_of_a_real_log_is_seen_in_order(log: list[str]) -> None:
+    phases = [phase for line in log if (phase := phase_of(line)) is not None]
+
+    assert phases == [name for name in PHASES if name != "pyjitpl_lltype"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[backendopt:malloc] starting malloc removal",
+        "starting malloc",
+        "starting",
+        "restarting annotate",
+        "starting annotate again",
+        "[Timer] annotate                       --- 20.2 s",
+        "",
+    ],
+)
+def test_other_lines_begin_no_phase(line: str) -> None:
+    assert phase_of(line) is None
+
+
+def test_blanks_around_a_phase_do_not_hide_it() -> None:
+    assert phase_of("  starting pyjitpl_lltype \r") == "pyjitpl_lltype"
+
+
+def test_the_times_of_a_real_log_are_read(log: list[str]) -> None:
+    times = {phase.name: phase.seconds for phase in phase_times(log)}
+
+    assert times == {
+        "annotate": 20.2,
+        "rtype_lltype": 17.4,
+        "backendopt_lltype": 8.3,
+        "stackcheckinsertion_lltype": 0.2,
+        "database_c": 28.3,
+        "source_c": 5.6,
+        "compile_c": 10.4,
+    }
+
+
+def test_times_of_an_hour_are_read() -> None:
+    (phase,) = phase_times(["[Timer] pyjitpl_lltype                 --- 3627.4 s"])
+
+    assert (phase.name, phase.seconds) == ("pyjitpl_lltype", 3627.4)
+
+
+def test_a_log_that_ends_early_has_no_times() -> None:
+    assert phase_times(["starting annotate", "[Timer] Timings:"]) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "90.50 120.25 3.50 524288\n",
+        "Command exited with non-zero status 1\n90.50 120.25 3.50 524288\n",
+        "Command terminated by signal 9\n90.50 120.25 3.50 524288\n",
+    ],
+    ids=["success", "failure", "killed"],
+)
+def test_the_resources_are_read_from_gnu_time(text: str) -> None:
+    resources = parse_resources(text)
+
+    assert resources.model_dump() == {
+        "wall_seconds": 90.5,
+        "cpu_seconds": 123.75,
+        "peak_bytes": 512 << 20,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1 2 3\n", "a b c d\n", "1.0 1.0 1.0 1.5\n", "nan 1.0 1.0 10\n"],
+    ids=["empty", "too short", "words", "half a byte", "no number"],
+)
+def test_other_text_is_not_taken_for_resources(text: str) -> None:
+    with pytest.raises(TranslationError, match="resources: not what GNU time writes"):
+        parse_resources(text)
