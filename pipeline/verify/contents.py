@@ -55,7 +55,7 @@ class Tree:
         for path in self.files:
             with path.open("rb") as stream:
                 if stream.read(len(ELF_MAGIC)) == ELF_MAGIC:
-                    found.append((self.name(path), lief.ELF.parse(path)))
+                    found.append((self.name(path), _parsed(path)))
         return tuple(found)
 
     @cached_property
@@ -71,6 +71,16 @@ class Tree:
     def name(self, path: Path) -> str:
         """Return a file's path in the archive."""
         return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
+
+
+def _parsed(path: Path) -> lief.ELF.Binary | None:
+    """Return a program or library that is whole; LIEF also returns what a cut-off file begins."""
+    binary = lief.ELF.parse(path)
+    if binary is None or not list(binary.segments):
+        return None
+    size = path.stat().st_size
+    ends = (segment.file_offset + segment.physical_size for segment in binary.segments)
+    return binary if all(end <= size for end in ends) else None
 
 
 def glibc_floor(tree: Tree) -> str:

@@ -448,14 +448,12 @@ def test_the_releaser_is_known_also_without_a_user_name(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://slash.test/", "ftp://x.test"])
-@pytest.mark.xfail(reason="pydantic's error is not one of ours: reported as a bug, exit code 99")
 def test_a_wrong_base_url_is_no_bug_of_the_pipeline(url: str, command: Command) -> None:
     status = command.run("plan", "--base-url", url)
 
     assert status in {2, 10}
 
 
-@pytest.mark.xfail(reason="the platform of one name is taken for the other names too")
 def test_each_identifier_stands_for_one_job(command: Command) -> None:
     found = plan(command, "toy-linux-x86_64", "gem-linux-x86_64_v3")
 

@@ -10,10 +10,6 @@ from pipeline.config import TABLES, json_schemas, known, load_config
 from pipeline.errors import ConfigError, UnknownNameError
 from tests.factories import CONFIGS
 
-PATTERN_KEYS = pytest.mark.xfail(
-    reason="bug: _child knows no patternProperties, so a key below a table of names gets no hint"
-)
-
 Edit = Callable[[str, str, str], None]
 
 
@@ -105,7 +101,6 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
             "environments.toml: key bases.bookworm.bootstrap.siute: is not known here. "
             "Did you mean 'suite'?",
             id="in-a-union",
-            marks=PATTERN_KEYS,
         ),
         pytest.param(
             "pins.toml",
@@ -114,7 +109,6 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
             "pins.toml: key pins.py.sizes: is not known here. Did you mean 'size'? "
             "Allowed: filename, sha256, size, url, version.",
             id="pin",
-            marks=PATTERN_KEYS,
         ),
         pytest.param(
             "platforms.toml",
@@ -123,7 +117,6 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
             "platforms.toml: key platforms.linux-x86_64.versions_json.acrh: is not known here. "
             "Did you mean 'arch'? Allowed: arch, platform.",
             id="inline-table",
-            marks=PATTERN_KEYS,
         ),
         pytest.param(
             "channels.toml",
@@ -315,7 +308,6 @@ def test_a_name_that_no_file_defines_is_answered_with_those_that_exist(
     assert str(caught.value).startswith(expected)
 
 
-@pytest.mark.xfail(reason="bug: platforms of channels.toml are first looked up by the plan")
 def test_a_channels_platform_that_does_not_exist_is_named(root: Path, edit: Edit) -> None:
     edit("channels.toml", "[nightly]\n", "[nightly]\n#")
     text = (root / "channels.toml").read_text(encoding="utf-8").replace("#interp", "interp")
@@ -328,7 +320,6 @@ def test_a_channels_platform_that_does_not_exist_is_named(root: Path, edit: Edit
     assert str(caught.value).startswith("channels.toml: key release.platforms: unknown platform")
 
 
-@pytest.mark.xfail(reason="bug: a row's key and its identifier may differ")
 def test_a_platforms_key_must_be_its_identifier(root: Path, edit: Edit) -> None:
     """Artifacts carry the identifier, and indexes look rows up by it."""
     edit("platforms.toml", 'identifier = "linux-aarch64"', 'identifier = "linux-arm64"')

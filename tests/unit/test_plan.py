@@ -155,7 +155,6 @@ def test_an_unknown_platform_is_answered_with_those_that_exist() -> None:
     )
 
 
-@pytest.mark.xfail(reason="bug: the message blames the command line")
 def test_a_channels_unknown_platform_is_not_blamed_on_the_command_line() -> None:
     config = with_channel("release", platforms=("linux-x86-64",))
 

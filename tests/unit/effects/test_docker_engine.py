@@ -587,7 +587,6 @@ def test_a_session_is_removed_whatever_happens(error: type[BaseException]) -> No
     assert client.made.done[-1] == "remove"
 
 
-@pytest.mark.xfail(reason="DockerSession.call takes a missing exit code for 0")
 def test_a_command_whose_end_is_unknown_did_not_succeed() -> None:
     """The engine knows no exit code when the container dies under a command."""
     client = FakeClient(FakeContainer(answer=SimpleNamespace(output=(b"", b""), exit_code=None)))
@@ -598,7 +597,6 @@ def test_a_command_whose_end_is_unknown_did_not_succeed() -> None:
     assert done.status != 0
 
 
-@pytest.mark.xfail(reason="an error while removing hides why the step was stopped")
 def test_a_container_that_cannot_be_removed_does_not_hide_the_interrupt(tmp_path: Path) -> None:
     def interrupt(_line: str) -> NoReturn:
         raise KeyboardInterrupt

@@ -243,7 +243,6 @@ def test_different_work_directories_do_not_wait_for_each_other(
         pytest.param(
             "cache/downloads/0123/.partial-x",
             id="download",
-            marks=pytest.mark.xfail(reason="bug: downloads are one level deeper than is cleared"),
         ),
     ],
 )

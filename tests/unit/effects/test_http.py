@@ -211,7 +211,6 @@ def test_waits_grow_and_end_with_a_message_that_says_what_to_do(
             "\u00b2",
             2.0,
             id="digit-that-is-no-number",
-            marks=pytest.mark.xfail(raises=ValueError, reason="bug: isdigit() is true for it"),
         ),
     ],
 )

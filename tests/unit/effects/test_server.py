@@ -71,7 +71,6 @@ def ask(handler: Any) -> Any:
         pytest.param(
             "KEY.asc",
             "application/pgp-keys",
-            marks=pytest.mark.xfail(reason="bug: the public key is served as a signature"),
         ),
     ],
 )
@@ -129,7 +128,6 @@ def test_a_query_does_not_hide_a_file(ask: Any, tmp_path: Path) -> None:
     assert ask("/ledger.json?now=1")[0] == 200
 
 
-@pytest.mark.xfail(reason="bug: the list of a directory names its hidden files")
 def test_a_list_of_files_names_no_hidden_one(ask: Any, tmp_path: Path) -> None:
     (tmp_path / ".incoming").mkdir()
     (tmp_path / "ledger.json").write_bytes(b"{}")

@@ -61,7 +61,6 @@ def test_what_is_written_is_what_is_read(version: InterpreterVersion) -> None:
         pytest.param(
             "7.3.1\u0663",
             id="other-digits",
-            marks=pytest.mark.xfail(reason="bug: \\d takes digits of every script"),
         ),
     ],
 )

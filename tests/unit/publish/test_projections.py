@@ -316,7 +316,6 @@ def test_the_date_is_when_it_was_published() -> None:
     assert entry["date"] == "2025-01-02"
 
 
-@pytest.mark.xfail(raises=KeyError, reason="bug: a bare KeyError, with no word about the row")
 def test_a_platform_that_left_the_table_is_named() -> None:
     """Its releases are in the ledger for ever."""
     ledger = make_ledger(make_event(platforms=BOTH))
