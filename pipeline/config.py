@@ -186,6 +186,11 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
         known("platform", platform, config.platforms, where=f"{file}: key platforms")
     for pin in interpreter.source.toolchain:
         known("pin", pin, config.pins, where=f"{file}: key source.toolchain")
+    tests = Path(config.root) / interpreter.verify.test_files
+    for test in interpreter.verify.smoke:
+        if test.stdout_file is not None and not (tests / test.stdout_file).is_file():
+            msg = f"{file}: key verify.smoke: test {test.name}: no file {tests / test.stdout_file}."
+            raise ConfigError(msg)
     environments = {
         "translation.environment": (interpreter.translation.environment,),
         "verify.environments": interpreter.verify.environments,

@@ -54,7 +54,6 @@ TOOLS: Final = (
     Tool(program="gpgv", purpose="check signatures", package="gpgv"),
     Tool(program="git", purpose="resolve revisions", package="git"),
 )
-EMULATORS: Final = {"x86_64": "qemu-x86_64", "aarch64": "qemu-aarch64"}
 
 
 class Status(StrEnum):
@@ -270,7 +269,7 @@ def _emulation(ctx: Context) -> Iterator[CheckResult]:
     for row in ctx.config.platforms.values():
         if row.machine == here:
             continue
-        emulator = BINFMT / EMULATORS[row.machine]
+        emulator = BINFMT / f"qemu-{row.machine}"
         registered = emulator.exists()
         flags = emulator.read_text(encoding="ascii") if registered else ""
         # F keeps the emulator open, so that it works inside containers which do not have it.

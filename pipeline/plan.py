@@ -141,9 +141,11 @@ def _platforms(
     identified = [row for name, row in selection.identified if name == interpreter.interpreter]
     names: list[str] = []
     where = "command line"
-    if selection.platforms:
+    if identified and interpreter.interpreter not in selection.interpreters:
+        pass
+    elif selection.platforms:
         names += selection.platforms
-    elif interpreter.interpreter in selection.interpreters or not identified:
+    else:
         where = f"channels.toml: key {selection.channel}.platforms"
         names += _channel_platforms(config, selection, worker_machine)
     platforms = []

@@ -63,6 +63,7 @@ def make_source(ctx: Context, job: Job, stage: StageOutput) -> SourceTree:
         DownloadError, DigestMismatchError: a pinned file cannot be had.
     """
     archive = stage.directory / ARCHIVE_NAME
+    shim = _tree_digest(_shim(ctx))
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         toolchain = Path(temporary)
         for name in job.interpreter.source.toolchain:
@@ -77,9 +78,8 @@ def make_source(ctx: Context, job: Job, stage: StageOutput) -> SourceTree:
             Entry(path="build/tmp", directory=True),
         ]
         write_archive(archive, entries, epoch=job.revision.epoch, owner=BUILDER)
-    if _tree_digest(_directory(ctx, job.interpreter)) != job.revision.revision:
-        msg = f"{_directory(ctx, job.interpreter)}: changed while it was packed. Run again."
-        raise SourceError(msg)
+    _check_unchanged(_directory(ctx, job.interpreter), job.revision.revision)
+    _check_unchanged(_shim(ctx), shim)
     return SourceTree(
         revision=job.revision,
         archive=ARCHIVE_NAME,
@@ -97,8 +97,11 @@ def _add_to_toolchain(ctx: Context, pin: Pin, toolchain: Path, step: Step) -> No
         return
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         unpack(fetched, Path(temporary))
-        (top,) = Path(temporary).iterdir()
-        for package in top.glob("*/__init__.py"):
+        tops = sorted(Path(temporary).iterdir())
+        if len(tops) != 1:
+            msg = f"{pin.filename}: {len(tops)} top directories; a source distribution has one."
+            raise SourceError(msg)
+        for package in tops[0].glob("*/__init__.py"):
             package.parent.rename(toolchain / package.parent.name)
 
 
@@ -121,6 +124,12 @@ def _ignored(path: str) -> bool:
     return path.endswith(".pyc") or not IGNORED.isdisjoint(path.split("/"))
 
 
+def _check_unchanged(directory: Path, digest: str) -> None:
+    if _tree_digest(directory) != digest:
+        msg = f"{directory}: changed while it was packed. Run again."
+        raise SourceError(msg)
+
+
 def _tree_digest(directory: Path) -> str:
     """Return the digest of a directory: names, contents, links and executable bits."""
     described = [
@@ -128,7 +137,10 @@ def _tree_digest(directory: Path) -> str:
         for entry in _kept(directory, ".")
     ]
     if not described:
-        msg = f"{directory}: no source files. Check source.path in the interpreter's config."
+        msg = (
+            f"{directory}: no source files. Check source.path in the config, and that "
+            "the checkout is whole."
+        )
         raise SourceError(msg)
     return hashlib.sha256(canonical_json(described)).hexdigest()
 

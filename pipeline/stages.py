@@ -172,7 +172,8 @@ def make_release(
 
 
 def _source(ctx: Context, job: Job) -> Done[SourceTree]:
-    inputs = source_stage.source_inputs(ctx, job)
+    with _located(Stage.SOURCE, job.interpreter.interpreter):
+        inputs = source_stage.source_inputs(ctx, job)
     key = content_key(Stage.SOURCE, source_stage.VERSION, **inputs)
     return _once(
         ctx,

@@ -67,9 +67,9 @@ def _shipped() -> Config:
     return load_config(CONFIGS)
 
 
-def make_platform(identifier: str = "linux-x86_64", **overrides: Any) -> Platform:
+def make_platform(row: str = "linux-x86_64", **overrides: Any) -> Platform:
     """Return a row of the platform table."""
-    return changed(make_config().platforms[identifier], **overrides)
+    return changed(make_config().platforms[row], **overrides)
 
 
 def make_interpreter(**overrides: Any) -> InterpreterConfig:

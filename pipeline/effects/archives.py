@@ -174,11 +174,17 @@ class ZstdReader(io.RawIOBase):
                 msg = "the zstd frame is cut off"
                 raise EOFError(msg)
             self._pending = memoryview(self._frame.decompress(chunk))
+            self._refuse_more()
         target = memoryview(buffer).cast("B")
         size = min(len(target), len(self._pending))
         target[:size] = self._pending[:size]
         self._pending = self._pending[size:]
         return size
+
+    def _refuse_more(self) -> None:
+        if self._frame.eof and (self._frame.unused_data or self._raw.read(1)):
+            msg = "bytes follow the zstd frame"
+            raise OSError(msg)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from pipeline.errors import (
 
 API_TIMEOUT: Final = 600
 WORKSPACE_LABEL: Final = "org.rpython-pipeline.workspace"
+SESSION_LABEL: Final = "org.rpython-pipeline.session"
 STOP_GRACE: Final = 10
 LAST_LINES: Final = 20
 POLL: Final = 1.0
@@ -41,7 +42,7 @@ class DockerEngine:
     def __init__(self, workspace: str, client: docker.DockerClient | None = None) -> None:
         self._workspace = workspace
         self._given = client
-        self._is_clear = False
+        self._cleared: set[tuple[str, ...]] = set()
 
     @property
     def _client(self) -> docker.DockerClient:
@@ -152,7 +153,7 @@ class DockerEngine:
     def _started(self, step: ContainerStep) -> tuple[Container, bool]:
         """Return the step's running or finished container, and whether it was there already."""
         name = f"rpp-{self._workspace}-{step.name}"
-        self._clear_leftovers(name)
+        self._clear_leftovers(keep=name)
         with contextlib.suppress(NotFound):
             container = self._client.containers.get(name)
             if container.status == "running" or _succeeded(container):
@@ -182,14 +183,14 @@ class DockerEngine:
     def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
         """Start a container without network for several commands; removed at the end."""
         with _engine_errors():
-            self._clear_leftovers(None)
+            self._clear_leftovers(SESSION_LABEL)
             container = self._client.containers.create(
                 image_id,
                 ["sleep", "86400"],
                 name=f"rpp-{self._workspace}-session-{uuid.uuid4().hex[:12]}",
                 user=user,
                 init=True,
-                labels={WORKSPACE_LABEL: self._workspace},
+                labels={WORKSPACE_LABEL: self._workspace, SESSION_LABEL: "yes"},
                 **_confinement(None),
             )
             try:
@@ -198,17 +199,18 @@ class DockerEngine:
             finally:
                 _remove(container)
 
-    def _clear_leftovers(self, keep: str | None) -> None:
+    def _clear_leftovers(self, *labels: str, keep: str | None = None) -> None:
         """Remove, once, what killed runs of this work directory left, but for the one to *keep*.
 
-        One process works in a work directory, one step after the other, so every other container
-        of it is a leftover: a session, or a step whose inputs have changed since.
+        One process works in a work directory, one step after the other. So when a step begins,
+        every other container is a leftover; when a session begins, only other sessions are, since
+        a killed run's step may still be wanted.
         """
-        if self._is_clear:
+        if labels in self._cleared:
             return
-        self._is_clear = True
-        label = f"{WORKSPACE_LABEL}={self._workspace}"
-        for container in self._client.containers.list(all=True, filters={"label": label}):
+        self._cleared.add(labels)
+        wanted = [f"{WORKSPACE_LABEL}={self._workspace}", *labels]
+        for container in self._client.containers.list(all=True, filters={"label": wanted}):
             if container.name != keep:
                 _remove(container)
 

@@ -38,6 +38,8 @@ class HttpClient:
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._session = requests.Session()
+        # The pinned digest is of the file as it is, not of a transfer encoding's content.
+        self._session.headers["Accept-Encoding"] = "identity"
         self._sleep = sleep
 
     def download(self, pin: Pin, directory: Path, on_bytes: OnBytes = lambda _count: None) -> Path:

@@ -155,16 +155,18 @@ def usable_key(keyring: Keyring, config: SigningConfig, now: datetime) -> Signin
         until = f" ({key.expires:%Y-%m-%d})" if key.expires else ""
         msg = f"{where}: key {key.fingerprint} {_BROKEN[validity]}{until}. Sign with another key."
         raise SigningKeyError(msg)
-    _check_expiry(key, config.minimum_days, now, where)
+    _check_expiry(key, config, now, where)
     return key
 
 
-def _check_expiry(key: SigningKey, minimum_days: int, now: datetime, where: str) -> None:
-    if key.expires is not None and key.expires < now + timedelta(days=minimum_days):
+def _check_expiry(key: SigningKey, config: SigningConfig, now: datetime, where: str) -> None:
+    if key.expires is not None and key.expires < now + timedelta(days=config.minimum_days):
+        extend = f"Extend it (gpg --quick-set-expire {key.fingerprint} 1y) and publish that."
+        again = "It is the quickstart's: remove keys/ in the work directory, a new one is made."
         msg = (
             f"{where}: key {key.fingerprint} expires on {key.expires:%Y-%m-%d}, but must stay "
-            f"valid for {minimum_days} days. Extend it (gpg --quick-set-expire {key.fingerprint} "
-            "1y) and publish the extended key."
+            f"valid for {config.minimum_days} days. "
+            f"{again if config.key == QUICKSTART else extend}"
         )
         raise SigningKeyError(msg)
 

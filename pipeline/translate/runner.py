@@ -99,7 +99,11 @@ def translate(
             raise TranslationError(msg)
         unpack(output, Path(temporary))
         executable = _collect(job, Path(temporary, Path(OUTPUT).name), stage.directory)
-        resources = Path(temporary, Path(OUTPUT).name, RESOURCES_FILE).read_text(encoding="ascii")
+        used = Path(temporary, Path(OUTPUT).name, RESOURCES_FILE)
+        if not used.is_file() or used.is_symlink():
+            msg = f"GNU time wrote no {OUTPUT}/{RESOURCES_FILE}; is it in the environment?"
+            raise TranslationError(msg)
+        resources = used.read_text(encoding="utf-8", errors="replace")
     text = log_path.read_text(encoding="utf-8")
     (stage.directory / LOG_NAME).write_text(text, encoding="utf-8")
     return Translation(

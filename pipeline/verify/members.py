@@ -19,7 +19,8 @@ from pipeline.verify.gates import Finding, Gate, Verdict
 GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 """Magic, deflate, no flags (so no name), and a time of zero: RFC 1952, section 2.3."""
 
-ALLOWED_MODES: Final = frozenset({0o644, 0o755})
+FILE_MODES: Final = (0o644, 0o755)
+DIRECTORY_MODES: Final = (0o755,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +158,9 @@ def _header_deviations(
             yield member.name, f"owner {member.uid}:{member.gid} {member.uname}", "0:0, no name"
         if member.mtime != epoch:
             yield member.name, f"time {member.mtime}", str(epoch)
-        if not member.issym() and member.mode not in ALLOWED_MODES:
-            yield member.name, f"mode {member.mode:o}", "644 or 755"
+        allowed = DIRECTORY_MODES if member.isdir() else FILE_MODES
+        if not member.issym() and member.mode not in allowed:
+            yield member.name, f"mode {member.mode:o}", " or ".join(f"{mode:o}" for mode in allowed)
 
 
 def _formats_agree(archives: Archives) -> Verdict:

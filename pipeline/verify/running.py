@@ -36,7 +36,6 @@ JIT_CATEGORIES: Final = "jit-log-opt,jit-summary"
 GC_SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "incminimark": ("gc-minor", "gc-collect-step"),
     "minimark": ("gc-minor", "gc-collect"),
-    "boehm": (),
 }
 
 _SECTION: Final = re.compile(r"\{([a-z0-9-]+)\s*$")
@@ -172,8 +171,15 @@ def _jit(subject: Installed) -> Verdict:
 def _gc(subject: Installed) -> Verdict:
     """The configured collector must show itself in its log."""
     gc = subject.job.interpreter.translation.gc
+    if gc not in GC_SECTIONS:
+        finding = Finding(
+            file=f"{subject.archive}: gc log",
+            found=f"no proof is known for {gc}",
+            expected=f"one of {', '.join(GC_SECTIONS)}",
+        )
+        return Verdict(measured="", findings=(finding,))
     sections, failure = _logged(subject, subject.job.interpreter.verify.proofs.gc, "gc")
-    expected = GC_SECTIONS.get(gc, ())
+    expected = GC_SECTIONS[gc]
     measured = ", ".join(f"{sections[name]} {name}" for name in expected) or "nothing to show"
     findings = list(failure) or [
         Finding(file=f"{subject.archive}: gc log", found=f"no section {name}", expected=f"{gc}'s")

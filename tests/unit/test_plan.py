@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -206,6 +207,62 @@ def test_the_channel_decides_which_interpreters_when_none_is_named() -> None:
     chosen = selected_interpreters(config, Selection(channel="nightly"))
 
     assert [interpreter.interpreter for interpreter in chosen] == ["demo2"]
+
+
+def identified(*identifiers: tuple[str, str], **selection: Any) -> list[str]:
+    """Return which jobs are planned for single *identifiers*, of two interpreters."""
+    second = make_interpreter(interpreter="demo2")
+    config = make_config()
+    config = changed(config, interpreters={**config.interpreters, "demo2": second})
+    plan = make_plan_for(config, identified=identifiers, **{"platforms": (), **selection})
+    return [job.identifier for job in plan.jobs]
+
+
+def test_a_job_that_is_named_is_the_only_one() -> None:
+    assert identified(("demo2", "linux-x86_64")) == ["demo2-linux-x86_64"]
+
+
+def test_jobs_that_are_named_are_not_multiplied() -> None:
+    """One interpreter's platform is not another's."""
+    jobs = [("demo2", "linux-x86_64"), ("demo", "linux-x86_64"), ("demo", "linux-x86_64")]
+
+    assert identified(*jobs) == ["demo2-linux-x86_64", "demo-linux-x86_64"]
+
+
+def test_a_named_job_comes_behind_named_interpreters() -> None:
+    jobs = identified(("demo", "linux-x86_64"), interpreters=("demo2",))
+
+    assert jobs == ["demo2-linux-x86_64", "demo-linux-x86_64"]
+
+
+def test_a_platform_for_named_interpreters_is_not_one_for_named_jobs() -> None:
+    other = make_platform(identifier="linux-x86_64-v3", release_suffix="linux64v3")
+    config = make_config()
+    config = changed(config, platforms={**config.platforms, "linux-x86_64-v3": other})
+    rows = ("linux-x86_64", "linux-x86_64-v3")
+    lines = [make_interpreter(interpreter=name, platforms=rows) for name in ("demo", "demo2")]
+    config = changed(config, interpreters={line.interpreter: line for line in lines})
+
+    plan = make_plan_for(
+        config,
+        interpreters=("demo2",),
+        platforms=("linux-x86_64-v3",),
+        identified=(("demo", "linux-x86_64"),),
+    )
+
+    jobs = [job.identifier for job in plan.jobs]
+    assert jobs == ["demo2-linux-x86_64-v3", "demo-linux-x86_64"]
+
+
+def test_a_named_job_of_another_machine_is_refused() -> None:
+    with pytest.raises(PlatformError, match=r"^linux-aarch64: this worker is x86_64"):
+        identified(("demo", "linux-aarch64"))
+
+
+def test_a_version_for_the_one_interpreter_of_a_named_job_is_fine() -> None:
+    jobs = identified(("demo", "linux-x86_64"), version=InterpreterVersion.parse("1.1.0"))
+
+    assert jobs == ["demo-linux-x86_64"]
 
 
 def test_a_version_from_the_command_line_replaces_the_configured_one() -> None:

@@ -453,6 +453,23 @@ def test_any_other_bytes_are_refused(
     assert not is_read(path, b"garbage" + data)
 
 
+@pytest.mark.parametrize(
+    ("compression", "suffix"),
+    [
+        COMPRESSED[0],
+        COMPRESSED[1],
+    ],
+)
+def test_bytes_behind_the_end_are_refused(
+    tmp_path: Path, compression: Compression, suffix: str
+) -> None:
+    """Other readers take them for a second part of the archive, or for damage."""
+    path = tmp_path / f"a{suffix}"
+    whole = written(path, ENTRIES, compression=compression)
+
+    assert not is_read(path, whole + b"garbage")
+
+
 def test_a_pax_header_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = crafted(tmp_path / "a.tar", member("a", pax_headers={"hdrcharset": "BINARY"}))
     path.write_bytes(path.read_bytes().replace(b"hdrcharset=BINARY", b"hdrcharset=B\xffNARY"))

@@ -18,7 +18,7 @@ from docker.errors import (  # noqa: TID251 - as above
 )
 
 from pipeline.effects import docker_engine
-from pipeline.effects.docker_engine import WORKSPACE_LABEL, DockerEngine
+from pipeline.effects.docker_engine import SESSION_LABEL, WORKSPACE_LABEL, DockerEngine
 from pipeline.effects.engine import ContainerStep
 from pipeline.errors import (
     EngineUnavailableError,
@@ -313,7 +313,7 @@ def test_what_other_steps_of_killed_runs_left_is_removed_once(tmp_path: Path) ->
     for _ in range(2):
         engine.run(step(), output=tmp_path / "out.tar", on_line=lambda _line: None)
 
-    assert client.listed == [{"all": True, "filters": {"label": f"{WORKSPACE_LABEL}=w1"}}]
+    assert client.listed == [{"all": True, "filters": {"label": [f"{WORKSPACE_LABEL}=w1"]}}]
     assert left.done == ["remove"]
 
 
@@ -574,7 +574,19 @@ def test_a_session_is_confined_and_has_its_own_name() -> None:
     assert first["name"] != second["name"]
     assert first["name"].startswith("rpp-w1-session-")
     assert (first["network_mode"], first["cap_drop"]) == ("none", ["ALL"])
-    assert first["labels"] == {WORKSPACE_LABEL: "w1"}
+    assert first["labels"] == {WORKSPACE_LABEL: "w1", SESSION_LABEL: "yes"}
+
+
+def test_a_session_removes_only_sessions_of_killed_runs() -> None:
+    """A running step may still be wanted: it is taken over when its turn comes."""
+    client = FakeClient(FakeContainer())
+
+    with engine_with(client).session("sha256:1"):
+        pass
+
+    assert client.listed == [
+        {"all": True, "filters": {"label": [f"{WORKSPACE_LABEL}=w1", SESSION_LABEL]}}
+    ]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ImageError])

@@ -12,7 +12,12 @@ from pipeline.effects.store import LocalStore, Stored
 from pipeline.errors import FetchBackError, ImmutableNameError
 from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
 from pipeline.model.records import SignedRelease
-from pipeline.publish.files import check_directory, publish_files, refuse_other_release
+from pipeline.publish.files import (
+    check_directory,
+    holds_files,
+    publish_files,
+    refuse_other_release,
+)
 from tests.factories import FINGERPRINT, digest, make_artifact, make_event, make_ledger, make_signed
 
 GOOD_SIGNATURE = b"another good signature"
@@ -247,6 +252,32 @@ def test_a_store_that_gives_back_something_else_is_found_out(
     message = str(caught.value)
     assert message.startswith(f"{PLACE}/a.tar.gz: 7 bytes with sha256 {files[0].sha256} were put")
     assert "was not announced" in message
+
+
+def test_a_store_holds_what_was_put_and_looking_puts_nothing(
+    gpg: Gpg, store: NotingStore, directory: Path, step: Step
+) -> None:
+    files = release(directory)
+    assert not holds_files(store, signed(), files)
+    assert store.put == []
+
+    publish_files(gpg, store, signed(), files, directory, step)
+
+    assert holds_files(store, signed(), files)
+
+
+@pytest.mark.parametrize("content", [b"archivE", b"archive!", None], ids=["bytes", "size", "gone"])
+def test_a_store_whose_file_is_damaged_does_not_hold_it(
+    gpg: Gpg, store: NotingStore, directory: Path, step: Step, content: bytes | None
+) -> None:
+    files = release(directory)
+    publish_files(gpg, store, signed(), files, directory, step)
+
+    (store.root / PLACE / "a.tar.gz").unlink()
+    if content is not None:
+        (store.root / PLACE / "a.tar.gz").write_bytes(content)
+
+    assert not holds_files(store, signed(), files)
 
 
 def test_files_that_are_announced_and_unchanged_may_be_uploaded(directory: Path) -> None:

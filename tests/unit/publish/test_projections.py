@@ -15,7 +15,14 @@ from pipeline.errors import ConflictError, PipelineError
 from pipeline.model.base import pretty_json
 from pipeline.model.ledger import Event, Ledger
 from pipeline.model.versions import InterpreterVersion
-from pipeline.publish.projections import ATTEMPTS, project, projections, uv_index, versions_index
+from pipeline.publish.projections import (
+    ATTEMPTS,
+    project,
+    projections,
+    stale_indexes,
+    uv_index,
+    versions_index,
+)
 from tests.factories import (
     BASE_URL,
     changed,
@@ -440,6 +447,30 @@ def test_an_index_that_is_not_the_ledgers_is_repaired(
 
     assert repaired == [VERSIONS]
     assert public(store) == good
+
+
+@pytest.mark.parametrize("data", [b"[]\n", None], ids=["other", "gone"])
+def test_stale_indexes_are_named_and_left_as_they_are(
+    store: LocalStore, data: bytes | None
+) -> None:
+    project(store, PLATFORMS, BASE_URL)
+    (store.root / VERSIONS).unlink()
+    if data is not None:
+        (store.root / VERSIONS).write_bytes(data)
+    before = public(store)
+
+    stale = stale_indexes(store, PLATFORMS, BASE_URL)
+
+    assert stale == [VERSIONS]
+    assert public(store) == before
+
+
+def test_of_a_store_that_is_as_it_should_be_nothing_is_stale(store: LocalStore) -> None:
+    assert stale_indexes(store, PLATFORMS, BASE_URL) == [VERSIONS, UV]
+
+    project(store, PLATFORMS, BASE_URL)
+
+    assert stale_indexes(store, PLATFORMS, BASE_URL) == []
 
 
 def test_an_event_that_comes_while_indexes_are_written_is_in_them(tmp_path: Path) -> None:

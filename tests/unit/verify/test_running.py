@@ -157,7 +157,6 @@ def test_without_a_jit_an_empty_log_is_right(craft: Craft, tests_directory: Path
     [
         ("incminimark", GC_LOG),
         ("minimark", "[1] {gc-minor\n[2] {gc-collect\n"),
-        ("boehm", "no sections"),
     ],
 )
 def test_each_collector_is_known_by_its_log(
@@ -170,6 +169,17 @@ def test_each_collector_is_known_by_its_log(
     _, failures = check_gates(PROOF_GATES, running(craft, tests_directory))
 
     assert failures == []
+
+
+def test_a_collector_whose_log_is_not_known_is_not_taken_for_proved(
+    craft: Craft, tests_directory: Path
+) -> None:
+    craft = configured(craft, gc="semispace")
+    craft.answers = {("--info",): Answer(stdout="gc=semispace\njit=True\n")}
+
+    _, failures = check_gates(PROOF_GATES, running(craft, tests_directory))
+
+    assert [line.split()[0] for line in failures] == ["OPT03"]
 
 
 def test_the_end_of_a_section_is_not_taken_for_one(craft: Craft, tests_directory: Path) -> None:
