@@ -152,7 +152,10 @@ def test_a_session_kills_what_takes_too_long(engine: DockerEngine, image: str) -
 
 def test_what_a_killed_run_left_is_removed(engine: DockerEngine, image: str) -> None:
     client = docker.from_env()
-    labels = {"org.rpython-pipeline.workspace": engine._workspace}  # noqa: SLF001
+    labels = {
+        "org.rpython-pipeline.workspace": engine._workspace,  # noqa: SLF001
+        "org.rpython-pipeline.session": "yes",
+    }
     left = client.containers.run(image, ["sleep", "600"], labels=labels, detach=True)
 
     with engine.session(image):
