@@ -379,18 +379,19 @@ def _once_in(
 
     What is known of them from earlier suffices to find a finished output, with no engine at all.
     """
-    recorded = [recorded_environment(ctx, name, job.platform) for name in names]
-    environments = tuple(environment for environment in recorded if environment is not None)
-    if len(environments) < len(names) or not _is_finished(ctx, stage, contained, environments):
-        if ctx.dry_run:
-            raise NotFinished(stage)
-        with _located(stage, job.identifier):
+    with _located(stage, job.identifier):
+        recorded = [recorded_environment(ctx, name, job.platform) for name in names]
+        environments = tuple(environment for environment in recorded if environment is not None)
+        if len(environments) < len(names) or not _is_finished(ctx, stage, contained, environments):
+            if ctx.dry_run:
+                raise NotFinished(stage)
             environments = tuple(ready_environment(ctx, name, job.platform) for name in names)
+        key = contained.key(environments)
     return _once(
         ctx,
         stage,
         job.identifier,
-        contained.key(environments),
+        key,
         contained.model,
         lambda output: contained.run(environments, output),
     )

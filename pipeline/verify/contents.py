@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import lief
 from pydantic import ValidationError
 
 from pipeline.model import naming
@@ -19,6 +18,9 @@ from pipeline.model.base import canonical_json
 from pipeline.model.records import BuildInfo
 from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
+
+if TYPE_CHECKING:
+    import lief
 
 BUILD_PATHS: Final = (
     b"/build/source",
@@ -50,7 +52,7 @@ class Tree:
         )
 
     @cached_property
-    def _elf_files(self) -> tuple[tuple[str, lief.ELF.Binary | None], ...]:
+    def _elf_files(self) -> tuple[tuple[str, "lief.ELF.Binary | None"], ...]:
         found = []
         for path in self.files:
             with path.open("rb") as stream:
@@ -64,7 +66,7 @@ class Tree:
         return tuple(name for name, binary in self._elf_files if binary is None)
 
     @cached_property
-    def binaries(self) -> tuple[tuple[str, lief.ELF.Binary], ...]:
+    def binaries(self) -> tuple[tuple[str, "lief.ELF.Binary"], ...]:
         """Every other ELF file by its path in the archive."""
         return tuple((name, binary) for name, binary in self._elf_files if binary is not None)
 
@@ -73,8 +75,11 @@ class Tree:
         return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
 
 
-def _parsed(path: Path) -> lief.ELF.Binary | None:
+def _parsed(path: Path) -> "lief.ELF.Binary | None":
     """Return a program or library that is whole; LIEF also returns what a cut-off file begins."""
+    # LIEF takes half a second to load; a run that finds everything verified does without.
+    import lief  # noqa: PLC0415
+
     binary = lief.ELF.parse(path)
     if binary is None or not list(binary.segments):
         return None
@@ -98,7 +103,7 @@ def _glibc_needs(tree: Tree, name: str) -> Iterator[tuple[str, str]]:
                 yield label.removeprefix(GLIBC), str(requirement.name)
 
 
-def _symbols_with(binary: lief.ELF.Binary, label: str) -> list[str]:
+def _symbols_with(binary: "lief.ELF.Binary", label: str) -> list[str]:
     found = []
     for symbol in binary.dynamic_symbols:
         version = symbol.symbol_version
@@ -168,24 +173,27 @@ def _needed(tree: Tree) -> Verdict:
 
 
 def _search_paths(tree: Tree) -> Verdict:
-    findings = []
-    for name, binary in tree.binaries:
-        for entry in binary.dynamic_entries:
-            if isinstance(entry, lief.ELF.DynamicEntryRunPath):
-                path = str(entry.runpath)
-            elif isinstance(entry, lief.ELF.DynamicEntryRpath):
-                path = str(entry.rpath)
-            else:
-                continue
-            if not all(_stays_inside(tree, name, part) for part in path.split(":")):
-                findings.append(
-                    Finding(
-                        file=name,
-                        found=f"searches {path!r}",
-                        expected="nothing, or $ORIGIN and directories of the archive",
-                    )
-                )
-    return Verdict(measured="$ORIGIN or none", findings=tuple(findings))
+    findings = tuple(
+        Finding(
+            file=name,
+            found=f"searches {path!r}",
+            expected="nothing, or $ORIGIN and directories of the archive",
+        )
+        for name, binary in tree.binaries
+        for path in _paths_of(binary)
+        if not all(_stays_inside(tree, name, part) for part in path.split(":"))
+    )
+    return Verdict(measured="$ORIGIN or none", findings=findings)
+
+
+def _paths_of(binary: "lief.ELF.Binary") -> Iterator[str]:
+    import lief  # noqa: PLC0415 - as in _parsed
+
+    for entry in binary.dynamic_entries:
+        if isinstance(entry, lief.ELF.DynamicEntryRunPath):
+            yield str(entry.runpath)
+        elif isinstance(entry, lief.ELF.DynamicEntryRpath):
+            yield str(entry.rpath)
 
 
 def _stays_inside(tree: Tree, name: str, part: str) -> bool:

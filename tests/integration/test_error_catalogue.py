@@ -65,6 +65,7 @@ def digest_mismatch(project: Project) -> Ran:
 
 
 def download(project: Project) -> Ran:
+    remove_stages(project, "source", "../cache/downloads")
     project.edit("pins.toml", ("/rpython-0.2.1.tar.gz", "/no-such-file.tar.gz"))
     return project.run("source", check=False)
 
@@ -245,7 +246,7 @@ def test_each_cause_has_its_exit_code_and_says_what_to_do(
     print(f"\n{cause.exit_code:3} {cause.__name__}\n{message}")  # noqa: T201 - the catalogue
     assert ran.status == cause.exit_code
     assert start >= 0
-    assert "Traceback" not in ran.stderr
+    assert "this is a bug in the pipeline" not in ran.stderr
 
 
 def test_the_catalogue_is_complete() -> None:
@@ -272,6 +273,7 @@ class _BusyStore(LocalStore):
 
 def test_endless_contention_ends_with_a_conflict(fast_copy: Project) -> None:
     busy = _BusyStore(fast_copy.store)
+    (fast_copy.store / "demo" / "versions.json").write_text("[]")
     platforms = load_config(fast_copy.configs).platforms
 
     with pytest.raises(errors.ConflictError) as caught:
