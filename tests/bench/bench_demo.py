@@ -39,24 +39,34 @@ class Built:
 
 def build(work: Path, *, jit: bool) -> Built:
     """Translate the demo with or without JIT, unless that is done already."""
-    place = work / ("jit" if jit else "opt2")
-    shutil.rmtree(place / "project", ignore_errors=True)
-    for name in ("translation_configs", "dockerfiles", "packaging"):
-        shutil.copytree(ROOT / name, place / "project" / name)
-    config = place / "project" / "translation_configs" / "demo.toml"
-    if not jit:
-        config.write_text(config.read_text().replace("jit = true", "jit = false"))
-    places = ["--configs", str(config.parent), "--work", str(place / "out")]
-    subprocess.run([sys.executable, "-m", "pipeline", "translate", *places], cwd=ROOT, check=True)
-    newest = max(
-        (place / "out/stages/translate").glob("*/demo"), key=lambda path: path.stat().st_mtime
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("translation_configs", "dockerfiles", "packaging"):
+            shutil.copytree(ROOT / name, Path(directory, name))
+        config = Path(directory, "translation_configs", "demo.toml")
+        if not jit:
+            config.write_text(config.read_text().replace("jit = true", "jit = false"))
+        places = ["--configs", str(config.parent), "--work", str(work)]
+        command = [sys.executable, "-m", "pipeline", "translate", *places]
+        subprocess.run(command, cwd=ROOT, check=True)
+    records = (Path(work, "cache", "environments")).glob("*.json")
+    found = [json.loads(path.read_text()) for path in records]
+    return Built(
+        executable=newest(work, "jit" if jit else "2"),
+        source=max((work / "stages" / "source").glob("*/source.tar"), key=made_at),
+        image_id=next(item["image_id"] for item in found if item["name"] == "translate"),
     )
-    (source,) = (place / "out/stages/source").glob("*/source.tar")
-    records = [
-        json.loads(path.read_text()) for path in (place / "out/cache/environments").iterdir()
-    ]
-    image = next(item["image_id"] for item in records if item["name"] == "translate")
-    return Built(executable=newest, source=source, image_id=image)
+
+
+def newest(work: Path, opt: str) -> Path:
+    """Return the demo that was last translated with this ``--opt``."""
+    found = (work / "stages" / "translate").glob("*/record.json")
+    fitting = [path for path in found if f"--opt={opt}" in json.loads(path.read_text())["command"]]
+    return max(fitting, key=made_at).with_name("demo")
+
+
+def made_at(path: Path) -> float:
+    """Return when a file was made, in seconds since 1970."""
+    return path.stat().st_mtime
 
 
 def seconds(session: Session, command: tuple[str, ...]) -> float:
@@ -118,7 +128,7 @@ def show(taken: dict[str, list[float]]) -> None:
 def main() -> None:
     """Build, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "out" / "bench")
+    parser.add_argument("--work", type=Path, default=ROOT / "out")
     arguments = parser.parse_args()
     work = arguments.work.absolute()
     jit, plain = build(work, jit=True), build(work, jit=False)
