@@ -115,7 +115,7 @@ def typecheck(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the unit tests: no network, no process, no clock."""
     install(session, "test")
-    coverage = ("--cov", "--cov-report=term:skip-covered", "--cov-fail-under=85")
+    coverage = ("--cov", "--cov-report=term:skip-covered", "--cov-fail-under=95")
     session.run("pytest", *(session.posargs or coverage))
 
 

@@ -129,6 +129,17 @@ def test_the_archive_describes_how_it_was_built(fast: Project) -> None:
     assert {"--gc=incminimark", "--opt=2"} <= set(info["command"])
 
 
+def test_the_demo_as_shipped_compiles_loops(full: Project) -> None:
+    """The release that the README promises: with its JIT, proved by the gates."""
+    directory = full.store / "demo" / "demo-v1.0.0"
+
+    manifest = json.loads((directory / "demo-v1.0.0-manifest.json").read_text())
+
+    (facts,) = manifest["platforms"]
+    assert (facts["gc"], facts["jit"]) == ("incminimark", True)
+    assert {"OPT01", "OPT02", "OPT03", "RUN01"} <= set(facts["gates"])
+
+
 def test_a_nightly_is_published_beside_the_release(fast_copy: Project) -> None:
     fast_copy.run("nightly")
 
