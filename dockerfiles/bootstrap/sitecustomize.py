@@ -1,26 +1,28 @@
 """Shim for the bootstrap interpreter (Python 2.7); Python imports it at start-up by its name.
 
-RPython keeps (weight, ..., object) in heaps and sorted lists. Where weights tie, Python 2 compares
-the objects by their addresses, and those depend on when the garbage collector ran. So two
-translations of a large program inlined in another order and wrote other C. The shim lets the
-objects compare by the order in which they were made, which is the same in every run.
+RPython sorts tuples like (weight, object). Where weights tie, Python 2 compares the objects by
+their addresses, and those depend on when the garbage collector ran. So two translations of a
+large program inlined, cut cycles and laid out loops in other ways, and wrote other C. The shim
+lets the objects compare by the order in which they were made, which is the same in every run.
 
-The places, in RPython 0.2.1 and in PyPy's repository: the heap of graphs in
-rpython/translator/backendopt/inline.py (auto_inlining), and the list of loops in
-rpython/translator/backendopt/innerloop.py (find_inner_loops).
+The places, in RPython 0.2.1: the heap of graphs in translator/backendopt/inline.py
+(auto_inlining), the list of loops in backendopt/innerloop.py (find_inner_loops), the cycles'
+edges and blocks in tool/algo/graphlib.py (break_cycles_v), which decide where stack checks go,
+and the links in backendopt/constfold.py (rewire_links).
 """
 
 import itertools
 import sys
 
 CLASSES = {
-    "rpython.flowspace.model": "FunctionGraph",
-    "rpython.translator.backendopt.innerloop": "Loop",
+    "rpython.flowspace.model": ("FunctionGraph", "Block", "Link"),
+    "rpython.tool.algo.graphlib": ("Edge",),
+    "rpython.translator.backendopt.innerloop": ("Loop",),
 }
 
 
 class OrderWhenImported(object):
-    """Waits for a module, lets it be imported as always, and then orders its class."""
+    """Waits for a module, lets it be imported as always, and then orders its classes."""
 
     def __init__(self):
         self.waiting = dict(CLASSES)
@@ -29,30 +31,45 @@ class OrderWhenImported(object):
         return self if name in self.waiting else None
 
     def load_module(self, name):
-        class_name = self.waiting.pop(name)
+        class_names = self.waiting.pop(name)
         __import__(name)
         module = sys.modules[name]
-        order_by_creation(getattr(module, class_name))
+        for class_name in class_names:
+            setattr(module, class_name, ordered(getattr(module, class_name)))
         return module
 
 
-def order_by_creation(cls):
-    """Number the instances of *cls* as they are made, and let them compare by number.
+def ordered(cls):
+    """Return a subclass of *cls* whose instances are numbered as they are made, and compare so.
 
-    Equality and hashing stay what they were: by identity.
+    A subclass, since some of these classes have slots and no room for a number. Equality and
+    hashing stay what they were: by identity.
     """
     numbers = itertools.count()
-    original = cls.__init__
 
-    def __init__(self, *args, **kwds):
-        self._creation = next(numbers)
-        original(self, *args, **kwds)
+    class Ordered(cls):
+        __slots__ = ("_creation",)
+        __doc__ = cls.__doc__
 
-    cls.__init__ = __init__
-    cls.__lt__ = lambda self, other: self._creation < other._creation
-    cls.__le__ = lambda self, other: self._creation <= other._creation
-    cls.__gt__ = lambda self, other: self._creation > other._creation
-    cls.__ge__ = lambda self, other: self._creation >= other._creation
+        def __init__(self, *args, **kwds):
+            self._creation = next(numbers)
+            cls.__init__(self, *args, **kwds)
+
+        def __lt__(self, other):
+            return self._creation < other._creation
+
+        def __le__(self, other):
+            return self._creation <= other._creation
+
+        def __gt__(self, other):
+            return self._creation > other._creation
+
+        def __ge__(self, other):
+            return self._creation >= other._creation
+
+    Ordered.__name__ = cls.__name__
+    Ordered.__module__ = cls.__module__
+    return Ordered
 
 
 sys.meta_path.insert(0, OrderWhenImported())
