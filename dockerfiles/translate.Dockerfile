@@ -8,5 +8,5 @@ FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends \
-      pypy python2 gcc libc6-dev make binutils pkg-config libffi-dev zlib1g-dev time util-linux \
+      pypy python2 gcc libc6-dev make binutils pkg-config libffi-dev zlib1g-dev time util-linux ccache \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log

@@ -141,6 +141,9 @@ def _add_selection(parser: argparse.ArgumentParser, *, channel: Channel | None) 
         metavar="A.B.C[rcN]",
         help="instead of the version in the interpreter's config",
     )
+    parser.add_argument(
+        "--source", type=Path, metavar="DIR", help="a local source, for a nightly of one's own"
+    )
     _add_store(parser)
 
 
@@ -295,6 +298,7 @@ def _selection(config: Config, arguments: argparse.Namespace) -> Selection:
         platforms=tuple(arguments.platform),
         identified=tuple(identified),
         version=arguments.interpreter_version,
+        source=str(arguments.source.absolute()) if arguments.source else None,
     )
 
 

@@ -22,7 +22,10 @@ from pipeline.model.configs import (
     InterpreterConfig,
     PinsFile,
     PlatformsFile,
+    PyPyPackage,
+    TranslationConfig,
 )
+from pipeline.model.platforms import Platform
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -33,6 +36,9 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "channels": ChannelsFile,
 }
 """The files that are not interpreters; each other ``*.toml`` is one interpreter."""
+
+WITHOUT_CPYEXT: Final = "--withoutmod-cpyext"
+CPYEXT_COLLECTOR: Final = "incminimark"
 
 SCHEMAS: Final[dict[str, type[BaseModel]]] = {**TABLES, "interpreter": InterpreterConfig}
 
@@ -182,15 +188,16 @@ def _check_platforms(config: Config) -> None:
 
 
 def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig) -> None:
+    _check_collector(file, interpreter)
     for platform in interpreter.platforms:
-        known("platform", platform, config.platforms, where=f"{file}: key platforms")
+        row = known("platform", platform, config.platforms, where=f"{file}: key platforms")
+        _check_jit(file, interpreter.translation, row)
     for pin in interpreter.source.toolchain:
         known("pin", pin, config.pins, where=f"{file}: key source.toolchain")
-    tests = Path(config.root) / interpreter.verify.test_files
-    for test in interpreter.verify.smoke:
-        if test.stdout_file is not None and not (tests / test.stdout_file).is_file():
-            msg = f"{file}: key verify.smoke: test {test.name}: no file {tests / test.stdout_file}."
-            raise ConfigError(msg)
+    if isinstance(interpreter.package, PyPyPackage):
+        for pin in interpreter.package.pins:
+            known("pin", pin, config.pins, where=f"{file}: key package")
+    _check_smoke_tests(config, file, interpreter)
     environments = {
         "translation.environment": (interpreter.translation.environment,),
         "verify.environments": interpreter.verify.environments,
@@ -198,6 +205,46 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
     for key, names in environments.items():
         for name in names:
             known("environment", name, config.environments, where=f"{file}: key {key}")
+
+
+def _check_smoke_tests(config: Config, file: str, interpreter: InterpreterConfig) -> None:
+    tests = Path(config.root) / interpreter.verify.test_files
+    for test in interpreter.verify.smoke:
+        if test.stdout_file is not None and not (tests / test.stdout_file).is_file():
+            msg = f"{file}: key verify.smoke: test {test.name}: no file {tests / test.stdout_file}."
+            raise ConfigError(msg)
+        for name in test.environments:
+            where = f"{file}: key verify.smoke: test {test.name}: environments"
+            known("environment", name, dict.fromkeys(interpreter.verify.environments), where=where)
+
+
+def _check_jit(file: str, translation: TranslationConfig, platform: Platform) -> None:
+    """Refuse a JIT where the toolchain has no backend; it would fail after half an hour."""
+    machine = platform.machine
+    if not translation.jit or machine in (*translation.jit_machines, *translation.without_jit):
+        return
+    msg = (
+        f"{file}: key translation.jit: is true, but the toolchain has no JIT backend for {machine} "
+        f"({platform.identifier}; it has: {', '.join(translation.jit_machines)}). Take the "
+        f"platform out, or add {machine!r} to translation.without_jit to translate with --opt=2."
+    )
+    raise ConfigError(msg)
+
+
+def _check_collector(file: str, interpreter: InterpreterConfig) -> None:
+    """Refuse cpyext with a collector that it cannot work with, as PyPy's own target does."""
+    translation = interpreter.translation
+    cpyext = (
+        isinstance(interpreter.package, PyPyPackage)
+        and WITHOUT_CPYEXT not in translation.target_options
+    )
+    if cpyext and translation.gc != CPYEXT_COLLECTOR:
+        msg = (
+            f"{file}: key translation.gc: is {translation.gc!r}, but cpyext works with "
+            f"{CPYEXT_COLLECTOR!r} only. Change it, or add {WITHOUT_CPYEXT!r} to "
+            "translation.target_options."
+        )
+        raise ConfigError(msg)
 
 
 T = TypeVar("T")

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from pipeline.config import known
 from pipeline.errors import ConfigError, PlatformError, UnknownNameError
 from pipeline.model import naming
+from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import FileName, Model, Name
-from pipeline.model.configs import Channel, ChannelConfig, Config, InterpreterConfig
+from pipeline.model.configs import Channel, ChannelConfig, Config, InterpreterConfig, PyPyPackage
 from pipeline.model.platforms import Mode, Platform
-from pipeline.model.records import Revision
+from pipeline.model.records import BootstrapRelease, Resolved, Revision
 from pipeline.model.versions import InterpreterVersion, VersionField
 
 
@@ -26,13 +27,17 @@ class Job(Model):
     mode: Mode
     revision: Revision
     version: VersionField
+    language_version: str
     stem: FileName
+    source_archive: FileName | None = None
+    source_directory: str | None = None
+    bootstrap: BootstrapRelease | None = None
 
     @property
     def jit(self) -> bool:
         """Whether this platform's binary gets a JIT."""
         translation = self.interpreter.translation
-        return translation.jit and self.platform.machine in translation.jit_machines
+        return translation.jit and self.platform.machine not in translation.without_jit
 
 
 class ReleasePlan(Model):
@@ -42,6 +47,7 @@ class ReleasePlan(Model):
     product: Name
     channel: Channel
     version: VersionField
+    language_version: str
     interpreter: InterpreterConfig
     revision: Revision
     jobs: tuple[Job, ...]
@@ -66,7 +72,7 @@ class Selection(BaseModel, frozen=True):
 
     ``platforms`` are for each of ``interpreters``; ``identified`` are single jobs, each an
     interpreter and a platform. ``version`` replaces the configured version of the one interpreter
-    that is selected.
+    that is selected, ``source`` (a local directory) its source.
     """
 
     channel: Channel
@@ -74,6 +80,7 @@ class Selection(BaseModel, frozen=True):
     platforms: tuple[str, ...] = ()
     identified: tuple[tuple[str, str], ...] = ()
     version: InterpreterVersion | None = None
+    source: str | None = None
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -89,12 +96,17 @@ def selected_interpreters(config: Config, selection: Selection) -> tuple[Interpr
         ConfigError: one version is asked for several interpreters.
     """
     names = selection.named or channel_config(config, selection.channel).interpreters
-    if selection.version is not None and len(set(names)) != 1:
-        msg = (
-            f"command line: --interpreter-version {selection.version} was given for several "
-            f"interpreters ({', '.join(names)}). Name one interpreter."
-        )
-        raise ConfigError(msg)
+    given = {
+        f"--interpreter-version {selection.version}": selection.version is not None,
+        f"--source {selection.source}": selection.source is not None,
+    }
+    for option in (option for option, is_given in given.items() if is_given):
+        if len(set(names)) != 1:
+            msg = (
+                f"command line: {option} was given for several interpreters "
+                f"({', '.join(names)}). Name one interpreter."
+            )
+            raise ConfigError(msg)
     return tuple(
         known("interpreter", name, config.interpreters, where="command line")
         for name in dict.fromkeys(names)
@@ -102,14 +114,14 @@ def selected_interpreters(config: Config, selection: Selection) -> tuple[Interpr
 
 
 def make_plan(
-    config: Config, selection: Selection, revisions: Mapping[str, Revision], *, worker_machine: str
+    config: Config, selection: Selection, sources: Mapping[str, Resolved], *, worker_machine: str
 ) -> Plan:
-    """Return what *selection* means for these source *revisions* (by interpreter).
+    """Return what *selection* means for these *sources* (by interpreter).
 
     Args:
         config: all configuration.
         selection: what was asked for.
-        revisions: the source revision of each selected interpreter.
+        sources: the resolved source of each selected interpreter.
         worker_machine: ``uname -m`` of the machine that does the work.
 
     Raises:
@@ -122,7 +134,7 @@ def make_plan(
             channel,
             selection,
             interpreter,
-            revisions[interpreter.interpreter],
+            sources[interpreter.interpreter],
             _platforms(config, selection, interpreter, worker_machine),
         )
         for interpreter in selected_interpreters(config, selection)
@@ -188,15 +200,15 @@ def _release(
     channel: ChannelConfig,
     selection: Selection,
     interpreter: InterpreterConfig,
-    revision: Revision,
+    resolved: Resolved,
     platforms: tuple[Platform, ...],
 ) -> ReleasePlan:
     nightly = selection.channel == "nightly"
-    version = selection.version or interpreter.interpreter_version
+    revision = resolved.revision
     name = (
-        naming.nightly_name(interpreter, revision.number, revision.revision)
+        naming.nightly_name(interpreter, revision)
         if nightly
-        else naming.release_name(interpreter.interpreter, version)
+        else naming.release_name(interpreter.interpreter, resolved.interpreter_version)
     )
     jobs = tuple(
         Job(
@@ -205,8 +217,11 @@ def _release(
             platform=platform,
             mode=Mode.NATIVE,
             revision=revision,
-            version=version,
+            version=resolved.interpreter_version,
+            language_version=resolved.language_version,
             stem=naming.archive_stem(name, platform, nightly=nightly),
+            source_archive=naming.source_name(name) if revision.kind == "git" else None,
+            source_directory=selection.source,
         )
         for platform in platforms
     )
@@ -214,7 +229,8 @@ def _release(
         release=name,
         product=interpreter.product,
         channel=selection.channel,
-        version=version,
+        version=resolved.interpreter_version,
+        language_version=resolved.language_version,
         interpreter=interpreter,
         revision=revision,
         jobs=jobs,
@@ -222,8 +238,16 @@ def _release(
     )
 
 
+def archive_names(job: Job) -> dict[ArtifactKind, str]:
+    """Return the file names of a job's archives, by kind."""
+    return naming.archive_names(
+        job.stem, os=job.platform.os, debug=isinstance(job.interpreter.package, PyPyPackage)
+    )
+
+
 def _urls(base_url: str, product: str, release: str, jobs: Sequence[Job]) -> dict[str, str]:
-    filenames = [name for job in jobs for name in naming.archive_names(job.stem).values()]
+    filenames = [name for job in jobs for name in archive_names(job).values()]
+    filenames += dict.fromkeys(job.source_archive for job in jobs if job.source_archive)
     filenames += [
         naming.manifest_name(release),
         naming.CHECKSUMS_NAME,

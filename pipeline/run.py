@@ -7,7 +7,7 @@ from pipeline.effects.context import Context
 from pipeline.effects.store import Store
 from pipeline.errors import JobsFailedError, PipelineError
 from pipeline.plan import Plan, Selection, make_plan, selected_interpreters
-from pipeline.source import resolve_revision
+from pipeline.source.resolve import resolve
 from pipeline.stages import (
     ORDER,
     JobOutcome,
@@ -29,12 +29,12 @@ class Outcome:
 
 
 def plan_for(ctx: Context, selection: Selection, worker_machine: str) -> Plan:
-    """Resolve the source revisions that *selection* means now, and plan for them."""
-    revisions = {
-        interpreter.interpreter: resolve_revision(ctx, interpreter)
+    """Resolve the sources that *selection* means now, and plan for them."""
+    sources = {
+        interpreter.interpreter: resolve(ctx, interpreter, selection)
         for interpreter in selected_interpreters(ctx.config, selection)
     }
-    return make_plan(ctx.config, selection, revisions, worker_machine=worker_machine)
+    return make_plan(ctx.config, selection, sources, worker_machine=worker_machine)
 
 
 def run_plan(ctx: Context, plan: Plan, store: Store, last: Stage) -> Outcome:

@@ -14,7 +14,6 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from pipeline import source as source_stage
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import write_record
 from pipeline.effects.store import Store
@@ -33,13 +32,15 @@ from pipeline.model.records import (
     Translation,
     Verification,
 )
-from pipeline.package import tarball
+from pipeline.package import runner as package_stage
+from pipeline.package.assembly import Translated
 from pipeline.plan import Job, Plan, ReleasePlan
 from pipeline.publish import files as publish_stage
 from pipeline.publish.ledger import read_ledger, record_published
 from pipeline.publish.projections import project, stale_indexes
 from pipeline.sign import release as sign_stage
 from pipeline.sign.gpg import usable_key
+from pipeline.source import runner as source_stage
 from pipeline.translate import runner as translate_stage
 from pipeline.verify import runner as verify_stage
 
@@ -153,7 +154,12 @@ def make_release(
     config = plan.channel_config
     verified = {item.job.identifier: item.verification.record for item in jobs if item.verification}
     keys = {item.job.identifier: item.translation.key for item in jobs if item.translation}
-    manifest = sign_stage.make_manifest(release, verified, keys)
+    sources = {
+        item.source.record.source_archive.filename: item.source.record.source_archive
+        for item in jobs
+        if item.source.record.source_archive is not None
+    }
+    manifest = sign_stage.make_manifest(release, verified, keys, tuple(sources.values()))
     signed = _sign(ctx, config.signing, manifest, jobs)
     files = sign_stage.release_files(manifest, signed.record)
     outcome = ReleaseOutcome(
@@ -211,12 +217,16 @@ def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Transla
 def _package(
     ctx: Context, job: Job, source: Done[SourceTree], translation: Done[Translation]
 ) -> Done[Package]:
-    info = tarball.build_info(ctx, job, source.record, translation.record, translation.key)
-    executable = translation.directory / translation.record.executable
+    info = package_stage.build_info(ctx, job, source.record, translation.record, translation.key)
+    translated = Translated(
+        source=source.directory / source.record.archive,
+        products=translation.directory / translation.record.archive,
+    )
+    given = package_stage.PackageInput(info=info, translated=translated)
 
     def key(environments: tuple[Environment, ...]) -> str:
-        inputs = tarball.package_inputs(ctx, job, info, environments[0])
-        return content_key(Stage.PACKAGE, tarball.VERSION, **inputs)
+        inputs = package_stage.package_inputs(ctx, job, info, environments[0])
+        return content_key(Stage.PACKAGE, package_stage.VERSION, **inputs)
 
     return _once_in(
         ctx,
@@ -226,8 +236,8 @@ def _package(
         Contained(
             key=key,
             model=Package,
-            run=lambda environments, stage: tarball.make_package(
-                ctx, job, info, executable, environments[0], stage
+            run=lambda environments, stage: package_stage.make_package(
+                ctx, job, given, environments[0], stage
             ),
         ),
     )
@@ -243,7 +253,7 @@ def _verify(
     packed = verify_stage.Packed(
         package=package.record,
         directory=package.directory,
-        info=tarball.build_info(ctx, job, source.record, translation.record, translation.key),
+        info=package_stage.build_info(ctx, job, source.record, translation.record, translation.key),
     )
 
     def key(environments: tuple[Environment, ...]) -> str:
@@ -276,10 +286,9 @@ def _sign(
     inputs = sign_stage.sign_inputs(manifest, key_used.fingerprint)
     key = content_key(Stage.SIGN, sign_stage.VERSION, **inputs)
     archives = {
-        artifact.filename: item.package.directory
+        artifact.filename: directory
         for item in jobs
-        if item.package is not None
-        for artifact in item.package.record.artifacts
+        for artifact, directory in _finished_files(item)
     }
     return _once(
         ctx,
@@ -289,6 +298,16 @@ def _sign(
         SignedRelease,
         lambda stage: sign_stage.sign_release(ctx, config, manifest, archives, stage),
     )
+
+
+def _finished_files(item: JobOutcome) -> Iterator[tuple[Artifact, Path]]:
+    """Yield each file of a job that is released, and the directory it is in."""
+    if item.package is not None:
+        yield from (
+            (artifact, item.package.directory) for artifact in item.package.record.artifacts
+        )
+    if item.source.record.source_archive is not None:
+        yield item.source.record.source_archive, item.source.directory
 
 
 def _publish(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutcome:

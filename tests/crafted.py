@@ -14,8 +14,8 @@ import zstandard
 from pipeline.effects.archives import unpack
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.model.records import BuildInfo, SourceTree, Translation
-from pipeline.package.tarball import build_info
+from pipeline.model.records import BuildInfo, CompilerCache, SourceTree, Translation
+from pipeline.package.runner import build_info
 from pipeline.plan import Job
 from pipeline.translate.command import parse_resources
 from pipeline.verify.contents import CONTENT_GATES, Tree
@@ -113,13 +113,15 @@ def make_info(world: World, job: Job) -> BuildInfo:
         revision=job.revision, archive="source.tar", sha256=digest("source"), size=10
     )
     translation = Translation(
-        executable="toy",
-        sha256=digest("toy"),
+        archive="products.tar",
+        sha256=digest("products"),
         size=10,
+        products={"toy": digest("toy")},
         environment=digest("environment"),
         command=("rpython",),
         phases=(),
         resources=parse_resources(RESOURCES),
+        compiler_cache=CompilerCache(hits=4, misses=10),
     )
     return build_info(world.ctx, job, source, translation, digest("key"))
 

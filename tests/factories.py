@@ -17,16 +17,18 @@ from pipeline.config import load_config
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.model.configs import Config, InterpreterConfig, Pin
+from pipeline.model.configs import Config, InterpreterConfig, Pin, PyPyPackage
 from pipeline.model.ledger import Event, Ledger
 from pipeline.model.platforms import Platform
 from pipeline.model.records import (
     BuildInfo,
+    CompilerCache,
     Environment,
     Manifest,
     Package,
     Phase,
     PlatformFacts,
+    Resolved,
     Resources,
     Revision,
     SignedRelease,
@@ -34,7 +36,7 @@ from pipeline.model.records import (
     Translation,
     Verification,
 )
-from pipeline.model.versions import InterpreterVersion
+from pipeline.model.versions import InterpreterVersion, tag_for
 from pipeline.plan import Job, Plan, ReleasePlan, Selection, make_plan
 
 ROOT: Final = Path(__file__).parents[1]
@@ -77,6 +79,14 @@ def make_interpreter(**overrides: Any) -> InterpreterConfig:
     return changed(make_config().interpreters["demo"], **overrides)
 
 
+def make_pypy_package(**overrides: Any) -> PyPyPackage:
+    """Return what PyPy for Python 3.11 says of its archives."""
+    package = make_config().interpreters["pypy3.11"].package
+    if not isinstance(package, PyPyPackage):
+        raise TypeError(package.kind)
+    return changed(package, **overrides)
+
+
 def make_pin(content: bytes = b"pinned bytes", **overrides: Any) -> Pin:
     """Return a pin of *content*."""
     fields = {
@@ -100,6 +110,29 @@ def make_revision(**overrides: Any) -> Revision:
     return Revision.model_validate({**fields, **overrides})
 
 
+def make_git_revision(**overrides: Any) -> Revision:
+    """Return the commit that upstream tagged as PyPy 7.3.23 for Python 3.11."""
+    fields = {
+        "kind": "git",
+        "revision": "194f9f44b50552d75484d67cda6e2b36607dee0c",
+        "number": None,
+        "epoch": 1779753600,
+        "branch": "release-pypy3.11-v7.x",
+        "tag": "release-pypy3.11-v7.3.23",
+    }
+    return Revision.model_validate({**fields, **overrides})
+
+
+def make_resolved(**overrides: Any) -> Resolved:
+    """Return the resolved source of the demo."""
+    fields = {
+        "revision": make_revision(),
+        "interpreter_version": "1.0.0",
+        "language_version": "1.0",
+    }
+    return Resolved.model_validate({**fields, **overrides})
+
+
 def make_selection(**overrides: Any) -> Selection:
     """Return what ``release --platform linux-x86_64`` means."""
     return Selection.model_validate(
@@ -113,11 +146,23 @@ def make_plan_for(
     worker_machine: str = "x86_64",
     **selection: Any,
 ) -> Plan:
-    """Return the plan of a selection; every interpreter has the same *revision*."""
+    """Return the plan of a selection, by default of the demo; all have the same *revision*.
+
+    Versions are the configured ones, or that of the selection.
+    """
     config = config or make_config()
-    revisions = dict.fromkeys(config.interpreters, revision or make_revision())
+    if "identified" not in selection:
+        selection = {"interpreters": ("demo",), **selection}
     wanted = make_selection(**selection)
-    return make_plan(config, wanted, revisions, worker_machine=worker_machine)
+    sources = {
+        name: make_resolved(
+            revision=revision or make_revision(),
+            interpreter_version=wanted.version or interpreter.interpreter_version,
+            language_version=interpreter.language_version,
+        )
+        for name, interpreter in config.interpreters.items()
+    }
+    return make_plan(config, wanted, sources, worker_machine=worker_machine)
 
 
 def make_release_plan(**overrides: Any) -> ReleasePlan:
@@ -129,6 +174,27 @@ def make_release_plan(**overrides: Any) -> ReleasePlan:
 def make_job(**overrides: Any) -> Job:
     """Return the job of the demo for x86_64."""
     (job,) = make_plan_for().jobs
+    return changed(job, **overrides)
+
+
+def make_pypy_plan(version: str = "7.3.23", **overrides: Any) -> ReleasePlan:
+    """Return the plan of PyPy's release for Python 3.11 on x86_64; also of a candidate."""
+    config = make_config()
+    parsed = InterpreterVersion.parse(version)
+    tag = tag_for("release-pypy3.11-v{version}", parsed)
+    resolved = Resolved(
+        revision=make_git_revision(tag=tag),
+        interpreter_version=parsed,
+        language_version="3.11.15",
+    )
+    selection = make_selection(interpreters=("pypy3.11",))
+    plan = make_plan(config, selection, {"pypy3.11": resolved}, worker_machine="x86_64")
+    return changed(plan.releases[0], **overrides)
+
+
+def make_pypy_job(version: str = "7.3.23", **overrides: Any) -> Job:
+    """Return the job of PyPy's release for Python 3.11 on x86_64, as it is shipped."""
+    (job,) = make_pypy_plan(version).jobs
     return changed(job, **overrides)
 
 
@@ -154,7 +220,7 @@ def make_archives(
     archives = []
     for identifier in platforms:
         stem = naming.archive_stem(release, make_platform(identifier), nightly=nightly)
-        for number, (kind, filename) in enumerate(naming.archive_names(stem).items()):
+        for number, (kind, filename) in enumerate(_archive_names(stem).items()):
             archives.append(
                 Artifact(
                     filename=filename,
@@ -165,6 +231,10 @@ def make_archives(
                 )
             )
     return tuple(sorted(archives, key=lambda artifact: artifact.filename))
+
+
+def _archive_names(stem: str) -> dict[ArtifactKind, str]:
+    return naming.archive_names(stem, os="linux", debug=False)
 
 
 def make_manifest(**overrides: Any) -> Manifest:
@@ -307,13 +377,15 @@ def make_source_tree(**overrides: Any) -> SourceTree:
 def make_translation(**overrides: Any) -> Translation:
     """Return the record of a finished translation."""
     fields = {
-        "executable": "demo",
-        "sha256": digest("executable"),
+        "archive": "products.tar",
+        "sha256": digest("products"),
         "size": 500_000,
+        "products": {"demo": digest("executable")},
         "environment": digest("environment"),
         "command": ("pypy", "rpython", "--batch", "--opt=jit", "--gc=incminimark", "targetdemo.py"),
         "phases": (Phase(name="annotate", seconds=12.5),),
         "resources": Resources(wall_seconds=60.0, cpu_seconds=55.0, peak_bytes=1 << 30),
+        "compiler_cache": CompilerCache(hits=4, misses=10),
     }
     return Translation.model_validate({**fields, **overrides})
 
@@ -331,7 +403,7 @@ def make_build_info(**overrides: Any) -> BuildInfo:
         "homepage": "https://rpython.readthedocs.io",
         "source": make_revision(),
         "source_sha256": digest("source"),
-        "toolchain": {"rpython": digest("rpython")},
+        "pins": {"rpython": digest("rpython")},
         "environment": digest("environment"),
         "command": ("rpython", "--batch", "--opt=jit", "--gc=incminimark", "targetdemo.py"),
         "gc": "incminimark",

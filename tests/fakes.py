@@ -41,6 +41,7 @@ KEY: Final = "0123456789ABCDEF0123456789ABCDEF01234567"
 OTHER_KEY: Final = "FEDCBA9876543210FEDCBA9876543210FEDCBA98"
 PACKAGES: Final = "gcc 12.2 amd64\npypy 7.3.3 amd64\n"
 RESOURCES: Final = "90.50 120.25 3.50 524288\n"
+CCACHE_STATISTICS: Final = "direct_cache_hit\t3\npreprocessed_cache_hit\t1\ncache_miss\t10\n"
 JIT_LOG: Final = "[1] {jit-log-opt-loop\n# Loop 1 (run) : loop with 9 ops\n[2] jit-log-opt-loop}\n"
 GC_LOG: Final = "[1] {gc-minor\n[2] gc-minor}\n[3] {gc-collect-step\n[4] gc-collect-step}\n"
 VERSION_TEXT: Final = "toy 1.2.3\n"
@@ -63,6 +64,7 @@ modes = ["native"]
 release_suffix = "{suffix}"
 nightly_suffix = "{suffix}"
 debian_arch = "{debian}"
+multiarch = "{machine}-linux-gnu"
 oci = {{ os = "linux", architecture = "{debian}" }}
 versions_json = {{ arch = "x64", platform = "linux" }}
 uv = {{ family = "{machine}", os = "linux", libc = "gnu" }}
@@ -138,16 +140,21 @@ rpython_target = "target.py"
 gc = "incminimark"
 jit = true
 jit_machines = ["x86_64"]
+without_jit = ["aarch64"]
 extra_options = ["--lldebug"]
 target_options = ["--fast"]
+output = "toy"
+products = ["toy"]
 timeout = 100
 silence = 50
 
 [translation.bootstrap]
+kind = "image"
 argv = ["pypy", "-S"]
 environment = {{ PYPY_GC_NURSERY = "64MB" }}
 
 [package]
+kind = "plain"
 executable = "toy"
 links = ["toy1"]
 license_file = "{name}/LICENSE"
@@ -226,6 +233,8 @@ def write_project(root: Path, *, key: str = KEY) -> Path:
         write_text(configs / path, text)
     write_text(root / "dockerfiles" / "translate.Dockerfile", "ARG BASE\nFROM $BASE\n")
     write_text(root / "dockerfiles" / "bootstrap" / "sitecustomize.py", "import sys\n")
+    write_text(root / "dockerfiles" / "bootstrap" / "translate.sh", "#!/bin/sh\n")
+    write_text(root / "dockerfiles" / "pypy" / "run_packager.py", "import json\n")
     write_text(root / "dockerfiles" / "seccomp.json", '{"defaultAction": "SCMP_ACT_ALLOW"}\n')
     write_text(root / "packaging" / "tarball" / "assemble.sh", "#!/bin/sh\n")
     return root
@@ -697,25 +706,42 @@ class FakeEngine:
 
 
 def translated(step: ContainerStep) -> Ran:
-    """Do as a good translation: an executable and GNU time's line come out."""
-    name = next(word for word in step.command if word.startswith("--output=/build/out/toy"))
+    """Do as ``translate.sh`` of a good translation: the products and what was measured come out."""
+    products = step.command[2 : step.command.index("--")]
     lines = ("[1] {translation-task", "starting annotate", "[Timer] annotate   --- 20.2 s")
-    files: dict[str, bytes | Path] = {Path(name).name: ELF, "resources": RESOURCES.encode()}
+    files: dict[str, bytes | Path] = {
+        **{f"products/{product}": ELF for product in products},
+        "resources": RESOURCES.encode(),
+        "ccache-statistics": CCACHE_STATISTICS.encode(),
+        "ccache/0/object": b"compiled",
+    }
     return Ran(lines=lines, files=files)
 
 
 def assembled(step: ContainerStep) -> Ran:
     """Do as ``assemble.sh``: documents, the executable and its links under one directory."""
-    stem, executable, *links = step.command[2:]
-    files: dict[str, bytes | Path] = {}
-    with tarfile.open(step.inputs[0]) as archive:
-        for member in archive:
-            content = archive.extractfile(member)
-            if content is not None and "/documents/" in member.name:
-                files[f"{stem}/{member.name.split('/documents/', 1)[1]}"] = content.read()
-            elif content is not None and member.name == "build/in/executable":
-                files[f"{stem}/bin/{executable}"] = content.read()
+    stem, program, executable, *links = step.command[2:]
+    given = given_files(step)
+    documents = "build/in/documents/"
+    files: dict[str, bytes | Path] = {
+        f"{stem}/{name.removeprefix(documents)}": content
+        for name, content in given.items()
+        if name.startswith(documents)
+    }
+    files[f"{stem}/bin/{executable}"] = given[program.removeprefix("/")]
     return Ran(files=files, links={f"{stem}/bin/{link}": executable for link in links})
+
+
+def given_files(step: ContainerStep) -> dict[str, bytes]:
+    """Return the files that a step is given, by path in the container."""
+    found = {}
+    for given in step.inputs:
+        with tarfile.open(given) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is not None:
+                    found[member.name] = content.read()
+    return found
 
 
 def _write_output(output: Path, top: str, ran: Ran) -> None:
@@ -724,7 +750,7 @@ def _write_output(output: Path, top: str, ran: Ran) -> None:
             data = content.read_bytes() if isinstance(content, Path) else content
             member = tarfile.TarInfo(f"{top}/{name}")
             member.size = len(data)
-            member.mode = 0o755 if "/bin/" in name or "/" not in name else 0o644
+            member.mode = 0o755 if "/bin/" in name or name.startswith("products/") else 0o644
             archive.addfile(member, io.BytesIO(data))
         for name, target in ran.links.items():
             member = tarfile.TarInfo(f"{top}/{name}")

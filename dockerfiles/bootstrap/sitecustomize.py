@@ -9,10 +9,15 @@ The places, in RPython 0.2.1: the heap of graphs in translator/backendopt/inline
 (auto_inlining), the list of loops in backendopt/innerloop.py (find_inner_loops), the cycles'
 edges and blocks in tool/algo/graphlib.py (break_cycles_v), which decide where stack checks go,
 and the links in backendopt/constfold.py (rewire_links).
+
+PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE_EPOCH, the time
+of the source (https://reproducible-builds.org/specs/source-date-epoch/).
 """
 
 import itertools
+import os
 import sys
+import time
 
 CLASSES = {
     "rpython.flowspace.model": ("FunctionGraph", "Block", "Link"),
@@ -71,5 +76,19 @@ def ordered(cls):
     Ordered.__module__ = cls.__module__
     return Ordered
 
+
+def fixed_time(function, epoch):
+    """Return *function* of the time module with *epoch* for the default, not the present time."""
+
+    def fixed(seconds=None):
+        return function(epoch if seconds is None else seconds)
+
+    return fixed
+
+
+if "SOURCE_DATE_EPOCH" in os.environ:
+    for name in "gmtime", "localtime":
+        function = fixed_time(getattr(time, name), int(os.environ["SOURCE_DATE_EPOCH"]))
+        setattr(time, name, function)
 
 sys.meta_path.insert(0, OrderWhenImported())

@@ -1,17 +1,19 @@
 #!/bin/sh
-# Assembles the tree of an archive: assemble.sh STEM EXECUTABLE [LINK...]
-# Runs in the translation environment, without network: /build/in is read, /build/out is written.
+# Assembles the tree of an archive: assemble.sh STEM PROGRAM EXECUTABLE [LINK...]
+# Runs in the translation environment, without network: PROGRAM and the documents in /build/in are
+# read, /build/out is written.
 set -eu
 umask 022
 
 stem=$1
-executable=$2
-shift 2
+program=$2
+executable=$3
+shift 3
 
 top=/build/out/$stem
 mkdir -p "$top/bin"
 cp -R /build/in/documents/. "$top/"
-install -m 755 /build/in/executable "$top/bin/$executable"
+install -m 755 "$program" "$top/bin/$executable"
 # The symbol table and debug sections name the build's paths and are most of the size.
 strip --strip-all --remove-section=.comment "$top/bin/$executable"
 for link in "$@"; do

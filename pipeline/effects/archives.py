@@ -2,23 +2,30 @@
 
 Written archives have sorted members, one owner, one time stamp and modes 0755 or 0644, in the
 ustar format where names fit and pax where they do not. The gzip header has no name and no time.
+
+Gzip is written by libdeflate: a third of zlib's time for fewer bytes, at the price of holding the
+archive in memory, and by a version that the lock file pins, so that its bytes are pinned too.
 """
 
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
 
+import deflate
 import zstandard
 from typing_extensions import Buffer
 
@@ -29,6 +36,7 @@ GZIP_LEVEL: Final = 9
 ZSTD_LEVEL: Final = 19
 LARGEST_UNPACKED: Final = 8 << 30
 MOST_MEMBERS: Final = 200_000
+UNIX_SYSTEM: Final = 3
 ZSTD_CHUNK: Final = 1 << 16
 UNREADABLE: Final = (
     tarfile.TarError,
@@ -127,14 +135,43 @@ def _compressing(raw: IO[bytes], compression: Compression) -> Iterator[IO[bytes]
             case Compression.NONE:
                 yield raw
             case Compression.GZIP:
-                compressed = gzip.GzipFile(
-                    filename="", mode="wb", fileobj=raw, compresslevel=GZIP_LEVEL, mtime=0
-                )
-                stack.callback(compressed.close)
-                yield cast("IO[bytes]", compressed)
+                plain = stack.enter_context(tempfile.TemporaryFile())
+                yield plain
+                plain.seek(0)
+                raw.write(deflate.gzip_compress(plain.read(), GZIP_LEVEL))
             case Compression.ZSTD:
-                compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
+                # With threads the output is the same for any number of them, but not that of none.
+                compressor = zstandard.ZstdCompressor(
+                    level=ZSTD_LEVEL, threads=os.cpu_count() or 1, write_checksum=True
+                )
                 yield stack.enter_context(compressor.stream_writer(raw, closefd=False))
+
+
+def write_zip(path: Path, entries: Iterable[Entry], *, epoch: int) -> None:
+    """Write *entries* to *path* as a zip file, for Windows; equal entries give equal bytes.
+
+    ``epoch`` is every member's time, in seconds since 1970, rounded down to the format's two
+    seconds. Format: PKWARE's APPNOTE.TXT 6.3.10.
+
+    Raises:
+        ValueError: an entry is a link, which Windows' own tools cannot unpack.
+    """
+    time = datetime.fromtimestamp(epoch, UTC).timetuple()[:6]
+    with (
+        new_file(path) as raw,
+        zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=GZIP_LEVEL) as archive,
+    ):
+        for entry in sorted(entries, key=lambda item: item.path):
+            if entry.link is not None:
+                msg = f"{entry.path}: a zip file for Windows holds no links"
+                raise ValueError(msg)
+            name = f"{entry.path}/" if entry.directory else entry.path
+            member = zipfile.ZipInfo(name, time)
+            member.create_system = UNIX_SYSTEM
+            member.external_attr = (0o755 if entry.executable or entry.directory else 0o644) << 16
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with _opened(entry.content) as content:
+                archive.writestr(member, content.read(), compresslevel=GZIP_LEVEL)
 
 
 def entries_of(directory: Path, prefix: str) -> list[Entry]:

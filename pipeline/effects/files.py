@@ -14,6 +14,7 @@ from typing import IO, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecordError, WorkdirBusyError
+from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
 
 RECORD_NAME: Final = "record.json"
@@ -27,6 +28,17 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe(path: Path, kind: ArtifactKind, platform: str | None) -> Artifact:
+    """Return the artifact that the file at *path* is."""
+    return Artifact(
+        filename=path.name,
+        kind=kind,
+        platform=platform,
+        size=path.stat().st_size,
+        sha256=sha256_of(path),
+    )
 
 
 @contextmanager

@@ -45,6 +45,8 @@ class HttpClient:
     def download(self, pin: Pin, directory: Path, on_bytes: OnBytes = lambda _count: None) -> Path:
         """Return the pinned file in *directory*, fetched if it is not there yet.
 
+        Mirrors are asked in order when the pin's own address does not give it.
+
         Raises:
             DownloadError: it cannot be had.
             DigestMismatchError: what is there, or what came, is another file.
@@ -55,18 +57,28 @@ class HttpClient:
                 return final
             logger.warning("%s is damaged (sha256 %s): fetched again", final, actual)
         final.parent.mkdir(parents=True, exist_ok=True)
+        failures = []
+        for url in (pin.url, *pin.mirrors):
+            try:
+                return self._fetch_repeatedly(pin, url, final, on_bytes)
+            except DownloadError as error:
+                failures.append(str(error))
+                logger.info("%s", error)
+        raise DownloadError("\n".join(failures))
+
+    def _fetch_repeatedly(self, pin: Pin, url: str, final: Path, on_bytes: OnBytes) -> Path:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._fetch(pin, final, on_bytes)
+                return self._fetch(pin, url, final, on_bytes)
             except _RetryableError as error:
                 if attempt == ATTEMPTS:
                     msg = (
-                        f"{pin.url}: {error} ({ATTEMPTS} attempts). Check the network and the "
+                        f"{url}: {error} ({ATTEMPTS} attempts). Check the network and the "
                         f"proxy settings, or put the file at {final} by hand."
                     )
                     raise DownloadError(msg) from error
                 wait = min(error.wait if error.wait is not None else 2.0**attempt, LONGEST_WAIT)
-                logger.info("%s: %s; again in %.0f s", pin.url, error, wait)
+                logger.info("%s: %s; again in %.0f s", url, error, wait)
                 self._sleep(wait)
         raise AssertionError  # the loop returns or raises
 
@@ -78,12 +90,12 @@ class HttpClient:
         except (requests.RequestException, KeyError, ValueError):
             return None
 
-    def _fetch(self, pin: Pin, final: Path, on_bytes: OnBytes) -> Path:
+    def _fetch(self, pin: Pin, url: str, final: Path, on_bytes: OnBytes) -> Path:
         with new_file(final) as file:
-            actual = self._stream(pin, file, on_bytes)
+            actual = self._stream(pin, url, file, on_bytes)
             if actual != pin.sha256:
                 raise DigestMismatchError(
-                    pin.url,
+                    url,
                     expected=pin.sha256,
                     actual=actual,
                     remedy="If upstream replaced the file on purpose, find out why, then change "
@@ -91,17 +103,17 @@ class HttpClient:
                 )
         return final
 
-    def _stream(self, pin: Pin, file: IO[bytes], on_bytes: OnBytes) -> str:
+    def _stream(self, pin: Pin, url: str, file: IO[bytes], on_bytes: OnBytes) -> str:
         digest, received = hashlib.sha256(), 0
         try:
             with self._session.get(
-                pin.url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+                url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
             ) as answer:
-                _check_status(pin.url, answer)
+                _check_status(url, answer)
                 for chunk in answer.iter_content(CHUNK):
                     received += len(chunk)
                     if received > pin.size:
-                        msg = f"{pin.url}: more than the pinned {pin.size} bytes came."
+                        msg = f"{url}: more than the pinned {pin.size} bytes came."
                         raise DownloadError(msg)
                     digest.update(chunk)
                     file.write(chunk)

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class ProcessRunner:
         tool: Tool,
         timeout: float = 600,
         environment: Mapping[str, str] | None = None,
+        without: Collection[str] = (),
         check: bool = True,
     ) -> Completed:
         """Run *argv* to its end and return what it wrote.
@@ -66,6 +67,7 @@ class ProcessRunner:
             tool: what the program is for, for the message when it is missing.
             timeout: in seconds.
             environment: variables on top of this process's own.
+            without: variables of this process that the program must not see.
             check: whether an error status is an error here.
 
         Raises:
@@ -82,7 +84,10 @@ class ProcessRunner:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout,
-                env={**os.environ, **(environment or {})},
+                env={
+                    **{name: value for name, value in os.environ.items() if name not in without},
+                    **(environment or {}),
+                },
                 check=False,
             )
         except subprocess.TimeoutExpired as error:

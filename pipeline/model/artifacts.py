@@ -13,6 +13,9 @@ class ArtifactKind(StrEnum):
 
     ARCHIVE_GZ = "archive-tar-gz"
     ARCHIVE_ZST = "archive-tar-zst"
+    ARCHIVE_ZIP = "archive-zip"
+    DEBUG_ZST = "debug-tar-zst"
+    SOURCE_GZ = "source-tar-gz"
     MANIFEST = "manifest"
     CHECKSUMS = "checksums"
     SIGNATURE = "signature"
@@ -22,13 +25,16 @@ class ArtifactKind(StrEnum):
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     ArtifactKind.ARCHIVE_GZ: "application/gzip",
     ArtifactKind.ARCHIVE_ZST: "application/zstd",
+    ArtifactKind.ARCHIVE_ZIP: "application/zip",
+    ArtifactKind.DEBUG_ZST: "application/zstd",
+    ArtifactKind.SOURCE_GZ: "application/gzip",
     ArtifactKind.MANIFEST: "application/json",
     ArtifactKind.CHECKSUMS: "text/plain; charset=utf-8",
     ArtifactKind.SIGNATURE: "application/pgp-signature",
     ArtifactKind.PUBLIC_KEY: "application/pgp-keys",
 }
 
-ARCHIVES = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST})
+ARCHIVES = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST, ArtifactKind.ARCHIVE_ZIP})
 
 
 class Artifact(Model):

@@ -21,12 +21,20 @@ GC_CHOICES = Literal[
 ]
 
 
+HttpsUrl = Annotated[str, StringConstraints(pattern="^https://")]
+
+
 class Pin(Model):
-    """A file from outside, fixed by its digest. ``size`` is in bytes."""
+    """A file from outside, fixed by its digest. ``size`` is in bytes.
+
+    ``mirrors`` are asked in order when ``url`` does not answer: a distribution's mirror drops a
+    file when the next version comes.
+    """
 
     version: str
     filename: FileName
-    url: Annotated[str, StringConstraints(pattern="^https://")]
+    url: HttpsUrl
+    mirrors: tuple[HttpsUrl, ...] = ()
     sha256: Sha256
     size: Annotated[int, Field(gt=0)]
 
@@ -90,58 +98,167 @@ class DirectorySource(Model):
     kind: Literal["directory"]
     path: RelativePath
     date: date
-    toolchain: tuple[Name, ...]
+    toolchain: Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
-class BootstrapInterpreter(Model):
-    """The Python 2.7 that runs the RPython toolchain, and its settings."""
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 
+
+class GitSource(Model):
+    """A git repository that holds the interpreter and the RPython toolchain.
+
+    ``branch`` is what nightlies are made of, ``tag`` the pattern of releases' and candidates' tags
+    (``{version}`` stands for ``7.3.23`` or ``7.3.23rc1``). ``commits`` pins each version that may
+    be released, since a tag can be moved. ``version_file`` assigns ``PYPY_VERSION`` and
+    ``CPYTHON_VERSION``.
+    """
+
+    kind: Literal["git"]
+    repository: Annotated[str, StringConstraints(pattern=r"^(https|ssh|file)://[^\s]+$")]
+    branch: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+    tag: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]*\{version\}[A-Za-z0-9._/-]*$")]
+    version_file: RelativePath
+    commits: dict[str, Commit] = Field(default_factory=dict)
+    toolchain: tuple[Name, ...] = ()
+
+
+Source = Annotated[DirectorySource | GitSource, Field(discriminator="kind")]
+
+
+class ImageBootstrap(Model):
+    """A Python 2.7 of the environment runs the RPython toolchain: ``pypy`` or ``python2``."""
+
+    kind: Literal["image"] = "image"
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     environment: dict[str, str] = Field(default_factory=dict)
+
+
+class ReleaseBootstrap(Model):
+    """The newest release of another interpreter in the store runs the RPython toolchain.
+
+    ``options`` are the bootstrap interpreter's own, such as ``--jit loop_longevity=300``.
+    """
+
+    kind: Literal["release"]
+    interpreter: Name
+    options: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+Bootstrap = Annotated[ImageBootstrap | ReleaseBootstrap, Field(discriminator="kind")]
 
 
 class TranslationConfig(Model):
     """What the RPython toolchain is told.
 
-    ``jit = true`` is rendered as ``--opt=jit`` on machines in ``jit_machines`` and as ``--opt=2``
-    elsewhere: ``--jit`` is not an RPython switch, optparse reads it as ``--jit-backend``.
-    Times are in seconds: ``timeout`` for the whole step, ``silence`` between two lines of output.
+    ``jit = true`` is rendered as ``--opt=jit``: ``--jit`` is not an RPython switch, optparse reads
+    it as ``--jit-backend``. The toolchain has JIT backends for ``jit_machines``; on machines in
+    ``without_jit`` the interpreter is translated with ``--opt=2`` on purpose.
+    The toolchain runs in ``directory`` of the source. ``output`` names the executable, where the
+    target allows that; ``products`` are the files and directories of the source tree that
+    packaging needs. Times are in seconds: ``timeout`` for the whole step, ``silence`` between two
+    lines of output.
     """
 
     environment: Name
-    bootstrap: BootstrapInterpreter
+    bootstrap: Bootstrap
+    directory: RelativePath | None = None
     rpython_target: RelativePath
     gc: GC_CHOICES
     jit: bool
     jit_machines: tuple[str, ...] = ()
+    without_jit: tuple[str, ...] = ()
     extra_options: tuple[str, ...] = ()
     target_options: tuple[str, ...] = ()
+    output: FileName | None = None
+    products: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
     timeout: Annotated[int, Field(gt=0)] = 4 * 3600
     silence: Annotated[int, Field(gt=0)] = 3600
 
 
-class PackageConfig(Model):
-    """What an archive holds: ``bin/<executable>``, links to it, the licence and documents.
+class PlainPackage(Model):
+    """An archive with one program: ``bin/<executable>``, links to it, the licence and documents.
 
     ``license_file`` and the values of ``documents`` are paths in ``translation_configs/``, the
     keys of ``documents`` paths in the archive.
     """
 
+    kind: Literal["plain"]
     executable: FileName
     links: tuple[FileName, ...] = ()
     license_file: RelativePath
     documents: dict[RelativePath, RelativePath] = Field(default_factory=dict)
 
 
+class EmbeddedLibrary(Model):
+    """A library that is built from a pinned source and linked into one extension module.
+
+    The extension ``module`` (its path in the archive, without its suffix) must hold ``marker``,
+    with the pin's version for ``{version}``, where the library leaves such a text. In
+    ``commands``, run in the unpacked source, ``{destination}`` stands for the directory that it is
+    installed below, ``{jobs}`` for how many jobs make may run.
+    """
+
+    pin: Name
+    module: RelativePath
+    marker: str | None = None
+    commands: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
+
+
+class PyPyPackage(Model):
+    """An archive made by upstream's own packager, checked and normalised.
+
+    ``files`` must be in it beside the programs, ``windows_files`` in a zip file for Windows;
+    ``patchlevel`` is the header that says which version it is.
+
+    ``modules`` are the cffi modules that must be in it, by the packager's names for them, each
+    with the names to import; ``without`` are those left out on purpose. ``embedded`` are the
+    libraries that the packager builds from source into a module, by module.
+    ``wheels`` are pins that the packager would otherwise ask an index for.
+    ``portable`` bundles the shared libraries that modules need. ``extension_suffix`` ends the
+    names of extension modules; ``{major}`` and ``{minor}`` stand for the interpreter's version,
+    ``{multiarch}`` for the platform.
+    """
+
+    kind: Literal["pypy"]
+    executable: FileName
+    library: FileName
+    links: tuple[FileName, ...]
+    packager: RelativePath
+    standard_library: RelativePath
+    patchlevel: RelativePath
+    files: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    windows_files: tuple[RelativePath, ...] = ()
+    extension_suffix: Annotated[str, StringConstraints(pattern=r"^\.[a-z0-9_{}.-]+$")]
+    modules: Annotated[dict[str, tuple[str, ...]], Field(min_length=1)]
+    without: tuple[str, ...] = ()
+    embedded: dict[str, EmbeddedLibrary] = Field(default_factory=dict)
+    wheels: tuple[Name, ...] = ()
+    portable: bool = True
+    timeout: Annotated[int, Field(gt=0)] = 3600
+
+    @property
+    def pins(self) -> tuple[Name, ...]:
+        """Everything that the packager would otherwise download."""
+        return (*(library.pin for library in self.embedded.values()), *self.wheels)
+
+
+PackageConfig = Annotated[PlainPackage | PyPyPackage, Field(discriminator="kind")]
+
+
 class SmokeTest(Model):
     """A command that is run in a clean container on the unpacked archive.
 
-    ``{root}`` stands for the unpacked directory, ``{tests}`` for the copied test files,
-    ``{scratch}`` for an empty writable directory. ``stdout`` is compared exactly, ``stdout_file``
-    is a path among the test files; ``stderr_contains`` must all occur.
+    ``gate`` is the permanent id of what it shows; tests with one id are one gate. It is run in
+    ``environments``, or in all of them. ``{root}`` stands for the unpacked directory, ``{tests}``
+    for the copied test files, ``{scratch}`` for an empty writable directory. ``stdout`` is compared
+    exactly, ``stdout_file`` is a path among the test files; ``stderr_contains`` must all occur.
+    ``timeout`` is in seconds.
     """
 
     name: Name
+    gate: Annotated[str, StringConstraints(pattern=r"^RUN[0-9]{2}$")] = "RUN01"
+    environments: tuple[Name, ...] = ()
     argv: Annotated[tuple[str, ...], Field(min_length=1)]
     status: int = 0
     stdout: str | None = None
@@ -164,12 +281,36 @@ class OptionProofs(Model):
     timeout: Annotated[int, Field(gt=0)] = 120
 
 
+class SymbolRules(Model):
+    """What the symbols that binaries export must and must not be; patterns match whole names.
+
+    ``required`` must be exported by the interpreter's library or program. Of its names that speak
+    of PyPy or RPython, only ``public`` ones may be exported: any other is a leak of internals.
+    ``hidden`` are names of libraries that are linked in, which no program or module may export.
+    """
+
+    required: tuple[str, ...] = ()
+    public: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
 class VerifyConfig(Model):
-    """What the gates expect of an archive, beyond what they expect of every archive."""
+    """What the gates expect of an archive, beyond what they expect of every archive.
+
+    ``needed`` are the libraries that every binary may need of the system, ``needed_by`` more of
+    them for single files. ``build_paths`` are paths of the build environment that a file is known
+    to hold. ``report`` prints what the interpreter says of itself, as JSON. Keys of ``needed_by``
+    and ``build_paths`` are paths below the top directory.
+    """
 
     environments: Annotated[tuple[Name, ...], Field(min_length=1)]
     test_files: RelativePath
     needed: tuple[str, ...]
+    needed_by: dict[RelativePath, tuple[str, ...]] = Field(default_factory=dict)
+    build_paths: dict[RelativePath, tuple[str, ...]] = Field(default_factory=dict)
+    symbols: SymbolRules = SymbolRules()
+    modules_only_in: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
+    report: tuple[str, ...] = ()
     smoke: Annotated[tuple[SmokeTest, ...], Field(min_length=1)]
     proofs: OptionProofs
 
@@ -179,6 +320,8 @@ class InterpreterConfig(Model):
 
     ``product`` groups lines that share a store directory and indexes (all of PyPy's: ``pypy``).
     ``implementation`` is what ``sys.implementation.name`` says, for clients that ask for it.
+    ``interpreter_version`` is what is released unless the command line says another;
+    ``language_version`` may be ``3.11`` where the source itself has the rest.
     """
 
     interpreter: Name
@@ -191,7 +334,7 @@ class InterpreterConfig(Model):
     language_version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")]
     nightly_prefix: Name
     platforms: Annotated[tuple[Name, ...], Field(min_length=1)]
-    source: DirectorySource
+    source: Source
     translation: TranslationConfig
     package: PackageConfig
     verify: VerifyConfig

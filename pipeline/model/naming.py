@@ -10,7 +10,8 @@ from typing import Final
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.configs import InterpreterConfig
 from pipeline.model.platforms import Platform
-from pipeline.model.versions import InterpreterVersion
+from pipeline.model.records import Revision
+from pipeline.model.versions import InterpreterVersion, Nightly
 
 CHECKSUMS_NAME: Final = "SHA256SUMS"
 SIGNATURE_NAME: Final = "SHA256SUMS.asc"
@@ -22,9 +23,13 @@ BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 
+SOURCE_SUFFIX: Final = ".tar.gz"
+DEBUG_INFIX: Final = "-debug"
+
 ARCHIVE_SUFFIXES: Final = {
-    ArtifactKind.ARCHIVE_GZ: ".tar.gz",
-    ArtifactKind.ARCHIVE_ZST: ".tar.zst",
+    "linux": {ArtifactKind.ARCHIVE_GZ: ".tar.gz", ArtifactKind.ARCHIVE_ZST: ".tar.zst"},
+    "darwin": {ArtifactKind.ARCHIVE_GZ: ".tar.gz", ArtifactKind.ARCHIVE_ZST: ".tar.zst"},
+    "windows": {ArtifactKind.ARCHIVE_ZIP: ".zip"},
 }
 
 
@@ -38,9 +43,21 @@ def release_name(interpreter: str, version: InterpreterVersion) -> str:
     return f"{interpreter}-v{version}"
 
 
-def nightly_name(interpreter: InterpreterConfig, number: int, revision: str) -> str:
-    """Return the name of a nightly: ``pypy-c-jit-<number>-<first 12 digits of the revision>``."""
-    return f"{interpreter.nightly_prefix}-{number}-{revision[:12]}"
+def nightly_name(interpreter: InterpreterConfig, revision: Revision) -> str:
+    """Return the name of a nightly: ``pypy-c-jit-<number>-<first 12 digits of the revision>``.
+
+    Raises:
+        ValueError: *revision* has no number, so it was not resolved for a nightly.
+    """
+    if revision.number is None:
+        msg = f"{interpreter.interpreter}: revision {revision.revision} has no nightly number"
+        raise ValueError(msg)
+    return str(Nightly(revision.number, revision.revision[:12], interpreter.nightly_prefix))
+
+
+def source_name(release: str) -> str:
+    """Return the file name of a release's source archive: ``pypy3.11-v7.3.23-src.tar.gz``."""
+    return f"{release}-src{SOURCE_SUFFIX}"
 
 
 def archive_stem(release: str, platform: Platform, *, nightly: bool) -> str:
@@ -49,9 +66,15 @@ def archive_stem(release: str, platform: Platform, *, nightly: bool) -> str:
     return f"{release}-{suffix}"
 
 
-def archive_names(stem: str) -> dict[ArtifactKind, str]:
-    """Return the file names of the archives with the top directory *stem*."""
-    return {kind: f"{stem}{suffix}" for kind, suffix in ARCHIVE_SUFFIXES.items()}
+def archive_names(stem: str, *, os: str, debug: bool) -> dict[ArtifactKind, str]:
+    """Return the file names of the archives with the top directory *stem*.
+
+    With *debug* there is another, of separate debug symbols.
+    """
+    names = {kind: f"{stem}{suffix}" for kind, suffix in ARCHIVE_SUFFIXES[os].items()}
+    if debug:
+        names[ArtifactKind.DEBUG_ZST] = f"{stem}{DEBUG_INFIX}.tar.zst"
+    return names
 
 
 def manifest_name(release: str) -> str:

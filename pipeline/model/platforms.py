@@ -47,6 +47,7 @@ class Platform(Model):
     """One row of the platform table.
 
     ``release_suffix`` and ``nightly_suffix`` end the file names of archives.
+    ``multiarch`` is Debian's name of the platform, which PyPy puts into module names.
     ``machine`` is what ``uname -m`` says there, ``elf_machine`` LIEF's name of its ELF machine.
     ``glibc_floor`` is the newest glibc whose symbols a binary may need.
     """
@@ -63,6 +64,7 @@ class Platform(Model):
     release_suffix: str
     nightly_suffix: str
     debian_arch: str
+    multiarch: str
     oci: OciNames
     versions_json: IndexNames
     uv: UvNames

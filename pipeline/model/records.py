@@ -11,21 +11,54 @@ from pipeline.model.versions import VersionField
 
 
 class Revision(Model):
-    """Exactly which source: ``number`` orders nightlies, ``epoch`` is in seconds since 1970 UTC."""
+    """Exactly which source.
+
+    ``revision`` is a git commit or the digest of a tree. ``number`` orders nightlies and is None
+    where no nightly was asked for; ``epoch`` is in seconds since 1970 UTC. ``branch`` and ``tag``
+    are git's; a source is ``dirty`` if it is no commit of its repository.
+    """
 
     kind: str
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")]
-    number: Annotated[int, Field(ge=0)]
+    number: Annotated[int, Field(ge=0)] | None
     epoch: Annotated[int, Field(ge=315532800)]
+    branch: str | None = None
+    tag: str | None = None
+    dirty: bool = False
+
+    @property
+    def short(self) -> str:
+        """The 12 digits that names and ``sys.version`` have; a dirty source's end in ``+``."""
+        return f"{self.revision[:12]}{'+' if self.dirty else ''}"
+
+
+class Resolved(Model):
+    """A revision, and which versions its source says it is."""
+
+    revision: Revision
+    interpreter_version: VersionField
+    language_version: str
+
+
+class BootstrapRelease(Model):
+    """A released interpreter that runs the toolchain: its archive, and its program in ``bin/``."""
+
+    release: FileName
+    artifact: Artifact
+    executable: FileName
 
 
 class SourceTree(Model):
-    """A tree ready for the translation environment, as one tar file beside the record."""
+    """A tree ready for the translation environment, as one tar file beside the record.
+
+    ``source_archive`` is the source as it is released, where it is.
+    """
 
     revision: Revision
     archive: FileName
     sha256: Sha256
     size: int
+    source_archive: Artifact | None = None
 
 
 class Environment(Model):
@@ -56,16 +89,28 @@ class Resources(Model):
     peak_bytes: int
 
 
-class Translation(Model):
-    """A translated executable, beside the record, and how it came about."""
+class CompilerCache(Model):
+    """How many compilations ccache answered from its directory, and how many it had to do."""
 
-    executable: FileName
+    hits: int
+    misses: int
+
+
+class Translation(Model):
+    """What was translated, as one tar file of the products beside the record, and how.
+
+    ``products`` has the sha256 of each file, by its path in the source tree.
+    """
+
+    archive: FileName
     sha256: Sha256
     size: int
+    products: dict[str, Sha256]
     environment: Sha256
     command: tuple[str, ...]
     phases: tuple[Phase, ...]
     resources: Resources
+    compiler_cache: CompilerCache
 
 
 class BuildInfo(Model):
@@ -82,7 +127,7 @@ class BuildInfo(Model):
     homepage: str
     source: Revision
     source_sha256: Sha256
-    toolchain: dict[str, str]
+    pins: dict[str, str]
     environment: Sha256
     command: tuple[str, ...]
     gc: str
@@ -91,10 +136,15 @@ class BuildInfo(Model):
 
 
 class Package(Model):
-    """The archives of one job, beside the record."""
+    """The archives of one job, beside the record.
+
+    ``modules`` are the extension modules that were built, ``skipped`` those that were not.
+    """
 
     stem: FileName
     artifacts: tuple[Artifact, ...]
+    modules: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 class GateResult(Model):
@@ -110,6 +160,8 @@ class Verification(Model):
 
     stem: FileName
     artifacts: tuple[Artifact, ...]
+    modules: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     gates: tuple[GateResult, ...]
     glibc_floor: str
 
@@ -123,6 +175,8 @@ class PlatformFacts(Model):
     gc: str
     jit: bool
     glibc_floor: str
+    modules: tuple[str, ...] = ()
+    skipped_modules: tuple[str, ...] = ()
     gates: tuple[str, ...]
 
 

@@ -180,7 +180,7 @@ def _newest_nightlies(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def _nightly_order(event: Event) -> tuple[int, int]:
-    return event.source.number, event.sequence
+    return event.source.number or 0, event.sequence
 
 
 def _index_files(

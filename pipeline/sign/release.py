@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.effects.context import Context, StageOutput
-from pipeline.effects.files import sha256_of
+from pipeline.effects.files import describe, sha256_of
 from pipeline.errors import DigestMismatchError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import SigningConfig
 from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verification
-from pipeline.package.tarball import describe
 from pipeline.plan import ReleasePlan
 from pipeline.sign.checksums import checksums_text
 from pipeline.sign.gpg import QUICKSTART, Keyring, quickstart_keyring, usable_key
@@ -42,11 +41,14 @@ def _quickstart_home(ctx: Context) -> Path:
 
 
 def make_manifest(
-    release: ReleasePlan, verified: Mapping[str, Verification], keys: Mapping[str, str]
+    release: ReleasePlan,
+    verified: Mapping[str, Verification],
+    keys: Mapping[str, str],
+    sources: tuple[Artifact, ...] = (),
 ) -> Manifest:
     """Return the manifest of *release*. Pure.
 
-    *verified* and the translations' *keys* are by identifier.
+    *verified* and the translations' *keys* are by identifier; *sources* are the source archives.
     """
     config = release.interpreter
     platforms = tuple(
@@ -57,11 +59,13 @@ def make_manifest(
             gc=config.translation.gc,
             jit=job.jit,
             glibc_floor=verified[job.identifier].glibc_floor,
+            modules=verified[job.identifier].modules,
+            skipped_modules=verified[job.identifier].skipped,
             gates=tuple(dict.fromkeys(gate.gate for gate in verified[job.identifier].gates)),
         )
         for job in release.jobs
     )
-    files = (item for job in release.jobs for item in verified[job.identifier].artifacts)
+    archives = (item for job in release.jobs for item in verified[job.identifier].artifacts)
     return Manifest(
         release=release.release,
         product=release.product,
@@ -69,11 +73,11 @@ def make_manifest(
         interpreter=config.interpreter,
         implementation=config.implementation,
         interpreter_version=release.version,
-        language_version=config.language_version,
+        language_version=release.language_version,
         stable=release.channel == "release" and release.version.final,
         source=release.revision,
         platforms=platforms,
-        files=tuple(sorted(files, key=lambda item: item.filename)),
+        files=tuple(sorted((*archives, *sources), key=lambda item: item.filename)),
     )
 
 

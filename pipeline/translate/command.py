@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from pipeline.errors import TranslationError
-from pipeline.model.records import Phase, Resources
+from pipeline.model.configs import ImageBootstrap, ReleaseBootstrap
+from pipeline.model.records import CompilerCache, Phase, Resources
 from pipeline.plan import Job
 
 SOURCE: Final = "/build/source"
@@ -13,7 +14,12 @@ TOOLCHAIN: Final = "/build/toolchain"
 SHIM: Final = "/build/shim"
 OUTPUT: Final = "/build/out"
 TEMPORARY: Final = "/build/tmp"
+BOOTSTRAP: Final = "/build/bootstrap"
 RESOURCES_FILE: Final = "resources"
+PRODUCTS: Final = "products"
+CCACHE_STATISTICS: Final = "ccache-statistics"
+# The compilers' names lead to ccache first, so nothing that records a compiler sees another name.
+SEARCH_PATH: Final = "/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin"
 
 PHASES: Final = (
     "annotate",
@@ -43,45 +49,70 @@ def translation_options(job: Job) -> tuple[str, ...]:
         f"--gc={translation.gc}",
         f"--opt={'jit' if job.jit else '2'}",
         *translation.extra_options,
+        *([f"--output={translation.output}"] if translation.output is not None else []),
     )
 
 
 def translation_command(job: Job, make_jobs: int) -> tuple[str, ...]:
-    """Return the argv that translates *job*, to be run from ``/build/source``.
+    """Return the argv that translates *job* and collects its products.
 
     Address-space randomisation is off for the bootstrap interpreter: with it the order of some
-    of its tables, and so the generated C, differs from run to run. GNU time records what it used.
+    of its tables, and so the generated C, differs from run to run.
     """
     translation = job.interpreter.translation
     return (
-        "/usr/bin/time",
-        f"--output={OUTPUT}/{RESOURCES_FILE}",
-        "--format=%e %U %S %M",
+        "sh",
+        f"{SHIM}/translate.sh",
+        *translation.products,
+        "--",
         "setarch",
         job.platform.machine,
         "--addr-no-randomize",
-        *translation.bootstrap.argv,
+        *bootstrap_command(job),
         "-m",
         "rpython",
         *translation_options(job),
         f"--make-jobs={make_jobs}",
-        f"--output={OUTPUT}/{job.interpreter.package.executable}",
         translation.rpython_target,
         *translation.target_options,
     )
 
 
+def bootstrap_command(job: Job) -> tuple[str, ...]:
+    """Return the argv of the Python 2.7 that runs the toolchain."""
+    bootstrap = job.interpreter.translation.bootstrap
+    match bootstrap:
+        case ImageBootstrap(argv=argv):
+            return argv
+        case ReleaseBootstrap(options=options):
+            if job.bootstrap is None:
+                msg = f"{job.identifier}: its bootstrap interpreter was not resolved"
+                raise ValueError(msg)
+            return (f"{BOOTSTRAP}/bin/{job.bootstrap.executable}", *options)
+
+
+def working_directory(job: Job) -> str:
+    """Return the directory in which the toolchain is run."""
+    directory = job.interpreter.translation.directory
+    return SOURCE if directory is None else f"{SOURCE}/{directory}"
+
+
 def translation_environment(job: Job) -> dict[str, str]:
     """Return the environment variables of the translation, all of them fixed."""
+    toolchain = TOOLCHAIN if job.interpreter.source.toolchain else SOURCE
     return {
         **job.interpreter.translation.bootstrap.environment,
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_DIR": f"{OUTPUT}/ccache",
         "HOME": TEMPORARY,
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "LOGNAME": "builder",
+        "PATH": SEARCH_PATH,
+        "PYPY_USESSION_BASENAME": "translation",
         "PYPY_USESSION_DIR": TEMPORARY,
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": f"{SHIM}:{TOOLCHAIN}",
+        "PYTHONPATH": f"{SHIM}:{toolchain}",
         "SOURCE_DATE_EPOCH": str(job.revision.epoch),
         "TMPDIR": TEMPORARY,
         "TZ": "UTC",
@@ -116,4 +147,19 @@ def parse_resources(text: str) -> Resources:
         )
     except ValueError as error:
         msg = f"{RESOURCES_FILE}: not what GNU time writes: {text[:200]!r}"
+        raise TranslationError(msg) from error
+
+
+def parse_ccache(text: str) -> CompilerCache:
+    """Read the lines ``name<tab>number`` of ``ccache --print-stats``.
+
+    Raises:
+        TranslationError: they are not there.
+    """
+    found = dict(line.split("\t")[:2] for line in text.splitlines() if "\t" in line)
+    try:
+        hits = int(found["direct_cache_hit"]) + int(found["preprocessed_cache_hit"])
+        return CompilerCache(hits=hits, misses=int(found["cache_miss"]))
+    except (KeyError, ValueError) as error:
+        msg = f"{CCACHE_STATISTICS}: not what ccache prints: {text[:200]!r}"
         raise TranslationError(msg) from error

@@ -1,12 +1,11 @@
 """Runs the translation in its environment and collects the executable."""
 
-import shutil
 import tempfile
 from collections import deque
 from pathlib import Path
 from typing import IO, Final
 
-from pipeline.effects.archives import unpack
+from pipeline.effects.archives import entries_of, unpack, write_archive
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.engine import ContainerStep
@@ -14,22 +13,29 @@ from pipeline.effects.files import sha256_of
 from pipeline.errors import StepSilentError, StepTimeoutError, TranslationError
 from pipeline.model.records import Environment, SourceTree, Translation
 from pipeline.plan import Job
+from pipeline.source.runner import BUILDER
 from pipeline.translate.command import (
+    CCACHE_STATISTICS,
     OUTPUT,
     PHASES,
+    PRODUCTS,
     RESOURCES_FILE,
     SOURCE,
+    parse_ccache,
     parse_resources,
     phase_of,
     phase_times,
     translation_command,
     translation_environment,
     translation_options,
+    working_directory,
 )
+from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compiler_cache
 
-VERSION: Final = 1
+VERSION: Final = 2
 SECCOMP_PROFILE: Final = "seccomp.json"
 LOG_NAME: Final = "translation.log"
+PRODUCTS_NAME: Final = "products.tar"
 LAST_LINES: Final = 25
 
 
@@ -42,10 +48,14 @@ def translation_inputs(job: Job, source: SourceTree, environment: Environment) -
         "platform": job.platform.identifier,
         "mode": job.mode,
         "options": translation_options(job),
-        "target": [translation.rpython_target, *translation.target_options],
-        "bootstrap": translation.bootstrap.argv,
+        "target": [
+            translation.directory,
+            translation.rpython_target,
+            *translation.target_options,
+        ],
+        "bootstrap": job.bootstrap if job.bootstrap is not None else translation.bootstrap,
         "variables": translation_environment(job),
-        "executable": job.interpreter.package.executable,
+        "products": translation.products,
     }
 
 
@@ -69,7 +79,7 @@ class LogFollower:
 def translate(
     ctx: Context, job: Job, source_archive: Path, environment: Environment, stage: StageOutput
 ) -> Translation:
-    """Translate *job* and leave its executable in the stage's directory.
+    """Translate *job* and leave its products in the stage's directory.
 
     The log is kept under ``logs/`` of the work directory, also when the translation fails.
 
@@ -80,47 +90,53 @@ def translate(
     log_path = ctx.work.path("logs", f"{job.identifier}-{stage.key[:12]}.log")
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = translation_command(job, ctx.engine.info().cpus)
-    with (
-        tempfile.TemporaryDirectory(prefix="rpp-") as temporary,
-        log_path.open("w", encoding="utf-8") as log,
-    ):
-        output = Path(temporary, "out.tar")
-        follower = LogFollower(log, stage.step)
-        step = _container_step(ctx, job, source_archive, environment, command, stage.key)
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        inputs = (source_archive, compiler_cache_archive(ctx, job, Path(temporary)))
+        step = _container_step(ctx, job, inputs, environment, command, stage.key)
+        _run(ctx, step, Path(temporary), log_path, stage.step)
+        output = Path(temporary, Path(OUTPUT).name)
+        keep_compiler_cache(ctx, job, output)
+        stage.step.phase("pack the products")
+        products = _pack_products(job, output, stage.directory)
+        resources = parse_resources(_told(output, RESOURCES_FILE))
+        compiler_cache = parse_ccache(_told(output, CCACHE_STATISTICS))
+    text = log_path.read_text(encoding="utf-8")
+    (stage.directory / LOG_NAME).write_text(text, encoding="utf-8")
+    archive = stage.directory / PRODUCTS_NAME
+    return Translation(
+        archive=archive.name,
+        sha256=sha256_of(archive),
+        size=archive.stat().st_size,
+        products=products,
+        environment=environment.digest,
+        command=command,
+        phases=phase_times(text.splitlines()),
+        resources=resources,
+        compiler_cache=compiler_cache,
+    )
+
+
+def _run(ctx: Context, step: ContainerStep, temporary: Path, log_path: Path, shown: Step) -> None:
+    """Run *step*, its lines in the log, and unpack what it wrote into *temporary*."""
+    with log_path.open("w", encoding="utf-8") as log:
+        follower = LogFollower(log, shown)
         try:
-            result = ctx.engine.run(step, output=output, on_line=follower)
+            result = ctx.engine.run(step, output=temporary / "out.tar", on_line=follower)
         except (StepTimeoutError, StepSilentError) as error:
             last = "\n".join(follower.last)
             msg = f"{error} The whole log is {log_path}; its last lines:\n{last}"
             raise type(error)(msg) from error
-        if result.status != 0:
-            last = "\n".join(follower.last)
-            msg = f"exit status {result.status}; the whole log is {log_path}\n{last}"
-            raise TranslationError(msg)
-        unpack(output, Path(temporary))
-        executable = _collect(job, Path(temporary, Path(OUTPUT).name), stage.directory)
-        used = Path(temporary, Path(OUTPUT).name, RESOURCES_FILE)
-        if not used.is_file() or used.is_symlink():
-            msg = f"GNU time wrote no {OUTPUT}/{RESOURCES_FILE}; is it in the environment?"
-            raise TranslationError(msg)
-        resources = used.read_text(encoding="utf-8", errors="replace")
-    text = log_path.read_text(encoding="utf-8")
-    (stage.directory / LOG_NAME).write_text(text, encoding="utf-8")
-    return Translation(
-        executable=executable.name,
-        sha256=sha256_of(executable),
-        size=executable.stat().st_size,
-        environment=environment.digest,
-        command=command,
-        phases=phase_times(text.splitlines()),
-        resources=parse_resources(resources),
-    )
+    if result.status != 0:
+        last = "\n".join(follower.last)
+        msg = f"exit status {result.status}; the whole log is {log_path}\n{last}"
+        raise TranslationError(msg)
+    unpack(temporary / "out.tar", temporary)
 
 
 def _container_step(
     ctx: Context,
     job: Job,
-    source_archive: Path,
+    inputs: tuple[Path, ...],
     environment: Environment,
     command: tuple[str, ...],
     key: str,
@@ -129,9 +145,9 @@ def _container_step(
         name=f"translate-{key[:16]}",
         image_id=environment.image_id,
         command=command,
-        directory=SOURCE,
+        directory=working_directory(job),
         environment=translation_environment(job),
-        inputs=(source_archive,),
+        inputs=inputs,
         output=OUTPUT,
         seccomp=_seccomp(ctx),
         timeout=job.interpreter.translation.timeout,
@@ -139,17 +155,31 @@ def _container_step(
     )
 
 
-def _collect(job: Job, collected: Path, directory: Path) -> Path:
-    """Copy the executable to *directory* and return it there."""
-    name = job.interpreter.package.executable
-    made = collected / name
-    if not made.is_file() or made.is_symlink():
-        msg = f"the toolchain reported success, but wrote no {OUTPUT}/{name}."
+def _pack_products(job: Job, output: Path, directory: Path) -> dict[str, str]:
+    """Pack the products to equal bytes and return their digests, by path in the source tree."""
+    products = output / PRODUCTS
+    for name in job.interpreter.translation.products:
+        made = products / name
+        if made.is_symlink() or not made.exists():
+            msg = f"the toolchain reported success, but wrote no {name} in its source tree."
+            raise TranslationError(msg)
+    place = SOURCE.removeprefix("/")
+    entries = entries_of(products, place)
+    archive = directory / PRODUCTS_NAME
+    write_archive(archive, entries, epoch=job.revision.epoch, owner=BUILDER)
+    return {
+        entry.path.removeprefix(f"{place}/"): sha256_of(entry.content)
+        for entry in entries
+        if isinstance(entry.content, Path)
+    }
+
+
+def _told(output: Path, name: str) -> str:
+    path = output / name
+    if not path.is_file() or path.is_symlink():
+        msg = f"the step wrote no {OUTPUT}/{name}; are GNU time and ccache in the environment?"
         raise TranslationError(msg)
-    executable = directory / name
-    shutil.copyfile(made, executable)
-    executable.chmod(0o755)
-    return executable
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _seccomp(ctx: Context) -> str:

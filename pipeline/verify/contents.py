@@ -6,18 +6,17 @@ with LIEF. The fields are those of the System V ABI, symbol versions as in the G
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
+from pipeline.model.layout import program_path
 from pipeline.model.records import BuildInfo
-from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
+from pipeline.verify.tree import Tree
 
 if TYPE_CHECKING:
     import lief
@@ -31,61 +30,6 @@ BUILD_PATHS: Final = (
     b"/build/in",
 )
 GLIBC: Final = "GLIBC_"
-ELF_MAGIC: Final = b"\x7fELF"
-
-
-@dataclass(frozen=True)
-class Tree:
-    """An unpacked archive, and the description that it should carry."""
-
-    job: Job
-    root: Path
-    info: BuildInfo
-
-    @cached_property
-    def files(self) -> tuple[Path, ...]:
-        """Every regular file, sorted."""
-        return tuple(
-            path
-            for path in sorted(self.root.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        )
-
-    @cached_property
-    def _elf_files(self) -> tuple[tuple[str, "lief.ELF.Binary | None"], ...]:
-        found = []
-        for path in self.files:
-            with path.open("rb") as stream:
-                if stream.read(len(ELF_MAGIC)) == ELF_MAGIC:
-                    found.append((self.name(path), _parsed(path)))
-        return tuple(found)
-
-    @cached_property
-    def unreadable(self) -> tuple[str, ...]:
-        """ELF files that cannot be parsed, by their path in the archive."""
-        return tuple(name for name, binary in self._elf_files if binary is None)
-
-    @cached_property
-    def binaries(self) -> tuple[tuple[str, "lief.ELF.Binary"], ...]:
-        """Every other ELF file by its path in the archive."""
-        return tuple((name, binary) for name, binary in self._elf_files if binary is not None)
-
-    def name(self, path: Path) -> str:
-        """Return a file's path in the archive."""
-        return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
-
-
-def _parsed(path: Path) -> "lief.ELF.Binary | None":
-    """Return a program or library that is whole; LIEF also returns what a cut-off file begins."""
-    # LIEF takes half a second to load; a run that finds everything verified does without.
-    import lief  # noqa: PLC0415
-
-    binary = lief.ELF.parse(path)
-    if binary is None or not list(binary.segments):
-        return None
-    size = path.stat().st_size
-    ends = (segment.file_offset + segment.physical_size for segment in binary.segments)
-    return binary if all(end <= size for end in ends) else None
 
 
 def glibc_floor(tree: Tree) -> str:
@@ -118,7 +62,8 @@ def _ordered(version: str) -> tuple[int, ...]:
 
 
 def _has_binaries(tree: Tree) -> Verdict:
-    interpreter = f"{tree.job.stem}/bin/{tree.job.interpreter.package.executable}"
+    program = program_path(tree.job.interpreter.package.executable, tree.job.platform)
+    interpreter = f"{tree.job.stem}/{program}"
     wrong = set(tree.unreadable)
     if interpreter not in dict(tree.binaries):
         wrong.add(interpreter)
@@ -158,18 +103,34 @@ def _floor(tree: Tree) -> Verdict:
 
 
 def _needed(tree: Tree) -> Verdict:
-    allowed = {*tree.job.interpreter.verify.needed, tree.job.platform.loader}
-    needed = {
-        (name, str(library)) for name, binary in tree.binaries for library in binary.libraries
-    }
-    findings = tuple(
-        Finding(file=name, found=f"needs {library}", expected=f"only {', '.join(sorted(allowed))}")
-        for name, library in sorted(needed)
-        if library not in allowed
-    )
-    return Verdict(
-        measured=", ".join(sorted({library for _, library in needed})), findings=findings
-    )
+    """Every library that is needed is the system's and allowed, or in the archive and found."""
+    rules = tree.job.interpreter.verify
+    system = {*rules.needed, tree.job.platform.loader}
+    findings, seen = [], set()
+    for name, binary in tree.binaries:
+        allowed = system | set(rules.needed_by.get(tree.below_top(name), ()))
+        for library in map(str, binary.libraries):
+            seen.add(library)
+            if library not in allowed and not _is_bundled(tree, name, binary, library):
+                expected = f"only {', '.join(sorted(allowed))}, or one that it finds in the archive"
+                findings.append(Finding(file=name, found=f"needs {library}", expected=expected))
+    return Verdict(measured=", ".join(sorted(seen)), findings=tuple(findings))
+
+
+def _is_bundled(tree: Tree, name: str, binary: "lief.ELF.Binary", library: str) -> bool:
+    """Whether *library* is where the binary's own search path leads to in the archive.
+
+    A module without a search path finds what the program that loads it has loaded already.
+    """
+    paths = [part for path in _paths_of(binary) for part in path.split(":")]
+    places = {_meant(name, part) for part in paths if _stays_inside(tree, name, part)}
+    return any((tree.root.parent / place / library).exists() for place in places)
+
+
+def _meant(name: str, part: str) -> str:
+    """Return the directory that an entry ``$ORIGIN/..`` of a search path means."""
+    _, slash, rest = part.partition("/")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), rest if slash else "."))
 
 
 def _search_paths(tree: Tree) -> Verdict:
@@ -198,17 +159,17 @@ def _paths_of(binary: "lief.ELF.Binary") -> Iterator[str]:
 
 def _stays_inside(tree: Tree, name: str, part: str) -> bool:
     """Whether an entry of a search path means a directory of the archive."""
-    origin, slash, rest = part.partition("/")
-    if origin != "$ORIGIN":
+    if part.partition("/")[0] != "$ORIGIN":
         return False
-    meant = posixpath.normpath(posixpath.join(posixpath.dirname(name), rest if slash else "."))
-    return PurePosixPath(meant).parts[0] == tree.job.stem
+    return PurePosixPath(_meant(name, part)).parts[0] == tree.job.stem
 
 
 def _no_build_paths(tree: Tree) -> Verdict:
     findings = []
+    known = tree.job.interpreter.verify.build_paths
     for path in tree.files:
         data = path.read_bytes()
+        allowed = known.get(tree.below_top(tree.name(path)), ())
         findings += [
             Finding(
                 file=tree.name(path),
@@ -216,7 +177,7 @@ def _no_build_paths(tree: Tree) -> Verdict:
                 expected="no path of the build environment",
             )
             for leak in BUILD_PATHS
-            if leak in data
+            if leak in data and leak.decode() not in allowed
         ]
     return Verdict(measured=f"{len(tree.files)} files", findings=tuple(findings))
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.effects.archives import is_inside, members_of, uncompressed_digest
-from pipeline.model import naming
 from pipeline.model.artifacts import ArtifactKind
+from pipeline.model.layout import Kind, link_to, required_members
 from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
 
 GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 """Magic, deflate, no flags (so no name), and a time of zero: RFC 1952, section 2.3."""
 
+TAR_ARCHIVES: Final = (ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST)
 FILE_MODES: Final = (0o644, 0o755)
 DIRECTORY_MODES: Final = (0o755,)
 
@@ -103,36 +104,35 @@ def _links_resolve(archives: Archives) -> Verdict:
 
 
 def _required_members(archives: Archives) -> Verdict:
-    package = archives.job.interpreter.package
+    job = archives.job
     by_name = {member.name: member for member in archives.members}
-    required = {
-        f"bin/{package.executable}": "an executable file",
-        "LICENSE": "a file",
-        naming.BUILD_INFO_NAME: "a file",
-        **dict.fromkeys(package.documents, "a file"),
-        **{f"bin/{link}": f"a link to {package.executable}" for link in package.links},
-    }
+    required = required_members(job.interpreter.package, job.platform)
     return _verdict(
         f"{len(required)} members",
         (
             Finding(
-                file=f"{archives.main}: {archives.job.stem}/{name}",
+                file=f"{archives.main}: {job.stem}/{name}",
                 found="missing or of another kind",
                 expected=kind,
             )
             for name, kind in required.items()
-            if _kind(by_name.get(f"{archives.job.stem}/{name}")) != kind
+            if _kind(by_name.get(f"{job.stem}/{name}")) != kind
+            and not (kind == Kind.FILE and _is_file(by_name.get(f"{job.stem}/{name}")))
         ),
     )
+
+
+def _is_file(member: tarfile.TarInfo | None) -> bool:
+    return member is not None and member.isfile()
 
 
 def _kind(member: tarfile.TarInfo | None) -> str:
     if member is None:
         return "missing"
     if member.issym():
-        return f"a link to {member.linkname}"
+        return link_to(member.linkname)
     if member.isfile():
-        return "an executable file" if member.mode & 0o100 else "a file"
+        return Kind.PROGRAM if member.mode & 0o100 else Kind.FILE
     return "neither file nor link"
 
 
@@ -164,7 +164,11 @@ def _header_deviations(
 
 
 def _formats_agree(archives: Archives) -> Verdict:
-    digests = {path.name: uncompressed_digest(path) for path in archives.paths.values()}
+    digests = {
+        path.name: uncompressed_digest(path)
+        for kind, path in archives.paths.items()
+        if kind in TAR_ARCHIVES
+    }
     first = next(iter(digests.values()))
     return _verdict(
         f"tar sha256 {first}",

@@ -9,15 +9,28 @@ from pipeline.effects.archives import unpack
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import sha256_of
 from pipeline.errors import DigestMismatchError
+from pipeline.model import naming
 from pipeline.model.artifacts import ArtifactKind
+from pipeline.model.configs import PyPyPackage
 from pipeline.model.records import BuildInfo, Environment, GateResult, Package, Verification
 from pipeline.plan import Job
-from pipeline.verify.contents import CONTENT_GATES, Tree, glibc_floor
-from pipeline.verify.gates import check_gates, stop_on
+from pipeline.verify.contents import CONTENT_GATES, glibc_floor
+from pipeline.verify.gates import Gate, check_gates, stop_on
+from pipeline.verify.hardening import HARDENING_GATES
+from pipeline.verify.identity import IDENTITY_GATES
 from pipeline.verify.members import MEMBER_GATES, SAFETY_GATES, read_archives
-from pipeline.verify.running import PROOF_GATES, SMOKE_GATES, installed
+from pipeline.verify.running import (
+    MODULES_GATE,
+    PROOF_GATES,
+    REPORT_GATE,
+    Installed,
+    installed,
+    smoke_gates,
+)
+from pipeline.verify.tree import Tree
 
-VERSION: Final = 1
+VERSION: Final = 2
+TREE_GATES: Final = (*CONTENT_GATES, *HARDENING_GATES, *IDENTITY_GATES)
 
 
 def verify_inputs(
@@ -70,9 +83,8 @@ def verify(
     passed += more
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         stage.step.phase("contents")
-        unpack(paths[ArtifactKind.ARCHIVE_GZ], Path(temporary))
-        tree = Tree(job, Path(temporary, job.stem), packed.info)
-        more, found = check_gates(CONTENT_GATES, tree)
+        tree = _unpacked(ctx, job, paths, packed.info, Path(temporary))
+        more, found = check_gates(TREE_GATES, tree)
         passed, failures = passed + more, failures + found
         floor = glibc_floor(tree)
     more, found = _run_gates(ctx, job, paths[ArtifactKind.ARCHIVE_GZ], environments, stage)
@@ -80,8 +92,32 @@ def verify(
     return Verification(
         stem=packed.package.stem,
         artifacts=packed.package.artifacts,
+        modules=packed.package.modules,
+        skipped=packed.package.skipped,
         gates=tuple(passed + more),
         glibc_floor=floor,
+    )
+
+
+def _unpacked(
+    ctx: Context, job: Job, paths: dict[ArtifactKind, Path], info: BuildInfo, temporary: Path
+) -> Tree:
+    unpack(paths[ArtifactKind.ARCHIVE_GZ], temporary)
+    debug_root = None
+    if ArtifactKind.DEBUG_ZST in paths:
+        debug_root = temporary / "debug" / f"{job.stem}{naming.DEBUG_INFIX}"
+        debug_root.parent.mkdir()
+        unpack(paths[ArtifactKind.DEBUG_ZST], debug_root.parent)
+    package = job.interpreter.package
+    embedded = package.embedded if isinstance(package, PyPyPackage) else {}
+    return Tree(
+        job=job,
+        root=temporary / job.stem,
+        info=info,
+        debug_root=debug_root,
+        embedded={
+            module: ctx.config.pins[library.pin].version for module, library in embedded.items()
+        },
     )
 
 
@@ -112,8 +148,17 @@ def _run_gates(
     for index, environment in enumerate(environments):
         stage.step.phase(f"run in {environment.name}")
         with installed(ctx, job, archive, environment) as subject:
-            gates = SMOKE_GATES + (PROOF_GATES if index == 0 else ())
-            more, found = check_gates(gates, subject)
+            more, found = check_gates(_gates(job, environment.name, first=index == 0), subject)
             passed += more
             failures += found
     return passed, failures
+
+
+def _gates(job: Job, environment: str, *, first: bool) -> tuple[Gate[Installed], ...]:
+    """Return what is run in an environment; what is the same everywhere only in the first."""
+    modules = (MODULES_GATE,) if isinstance(job.interpreter.package, PyPyPackage) else ()
+    gates = (*modules, *smoke_gates(job.interpreter.verify.smoke, environment))
+    if not first:
+        return gates
+    report = (REPORT_GATE,) if job.interpreter.verify.report else ()
+    return (*gates, *report, *PROOF_GATES)

@@ -4,10 +4,11 @@ Ids ``RUN..`` and ``OPT..``. The proofs read the logs that every RPython binary 
 (``PYPYLOG=category:file``): a JIT logs each loop it compiles, incminimark each of its steps.
 """
 
+import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from pipeline.effects.context import Context
 from pipeline.effects.engine import Session
 from pipeline.effects.process import Completed
 from pipeline.errors import CommandError
-from pipeline.model.configs import OptionProofs, SmokeTest
+from pipeline.model.configs import InterpreterConfig, OptionProofs, PyPyPackage, SmokeTest
+from pipeline.model.layout import program_path
 from pipeline.model.records import Environment
 from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
+from pipeline.verify.identity import extension_suffix
 
 PLACE: Final = "/tmp/verify"  # noqa: S108 - in a container of our own
 UNPACKED: Final = f"{PLACE}/un packed"
@@ -37,6 +40,20 @@ GC_SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "incminimark": ("gc-minor", "gc-collect-step"),
     "minimark": ("gc-minor", "gc-collect"),
 }
+
+IMPORT_TIMEOUT: Final = 300
+# For Python 2.7 and 3; a line for each module that cannot be imported.
+IMPORTER: Final = """
+import importlib, sys
+failed = 0
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        failed = 1
+        sys.stdout.write("%s: %s: %s\\n" % (name, type(error).__name__, error))
+sys.exit(failed)
+"""
 
 _SECTION: Final = re.compile(r"\{([a-z0-9-]+)\s*$")
 
@@ -108,12 +125,23 @@ def installed(
             )
 
 
-def _smoke(subject: Installed) -> Verdict:
-    tests = subject.job.interpreter.verify.smoke
-    findings = [finding for test in tests for finding in _smoke_findings(subject, test)]
-    return Verdict(
-        measured=f"{len(tests)} smoke tests in {subject.environment}", findings=tuple(findings)
-    )
+def smoke_gates(tests: Iterable[SmokeTest], environment: str) -> tuple[Gate[Installed], ...]:
+    """Return the gates that *tests* are, of those which run in *environment*; one per id."""
+    by_gate: dict[str, list[SmokeTest]] = {}
+    for test in tests:
+        if not test.environments or environment in test.environments:
+            by_gate.setdefault(test.gate, []).append(test)
+    return tuple(_smoke_gate(gate, tuple(by_gate[gate])) for gate in sorted(by_gate))
+
+
+def _smoke_gate(identifier: str, tests: tuple[SmokeTest, ...]) -> Gate[Installed]:
+    def check(subject: Installed) -> Verdict:
+        findings = [finding for test in tests for finding in _smoke_findings(subject, test)]
+        count = f"{len(tests)} smoke test{'s' if len(tests) > 1 else ''}"
+        return Verdict(measured=f"{count} in {subject.environment}", findings=tuple(findings))
+
+    title = ", ".join(test.name for test in tests)
+    return Gate(identifier=identifier, title=f"runs: {title}", check=check)
 
 
 def _smoke_findings(subject: Installed, test: SmokeTest) -> Iterator[Finding]:
@@ -209,10 +237,82 @@ def _logged(
     return Counter(match[1] for match in found if match), []
 
 
-SMOKE_GATES: Final[tuple[Gate[Installed], ...]] = (
-    Gate(identifier="RUN01", title="smoke tests in a clean container", check=_smoke),
+def _report(subject: Installed) -> Verdict:
+    """What the interpreter says of itself is what was asked for."""
+    rules, job = subject.job.interpreter.verify, subject.job
+    where = f"{subject.archive}: {' '.join(rules.report)}"
+    done = subject.run(rules.report, timeout=rules.proofs.timeout)
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        found = f"exit status {done.status}: {done.last_lines[-SHOWN:]}"
+        return Verdict(
+            measured="", findings=(Finding(file=where, found=found, expected="a JSON object"),)
+        )
+    expected = expected_report(job)
+    findings = tuple(
+        Finding(file=where, found=f"{key} is {told.get(key)!r}", expected=repr(value))
+        for key, value in expected.items()
+        if told.get(key) != value
+    )
+    return Verdict(measured=str(told.get("version")).replace("\n", " "), findings=findings)
+
+
+def expected_report(job: Job) -> dict[str, object]:
+    """Return what the interpreter of *job* must say of itself."""
+    version, package = job.version, job.interpreter.package
+    expected: dict[str, object] = {
+        "implementation": job.interpreter.implementation,
+        "interpreter_version": [*version[:3], version.level.name.lower(), version.serial],
+        "version_line": f"PyPy {version.in_headers}",
+        "language_version": job.language_version,
+        "revision": job.revision.short,
+        "machine": job.platform.machine,
+    }
+    if isinstance(package, PyPyPackage):
+        expected["extension_suffix"] = extension_suffix(job, package)
+    return expected
+
+
+def _modules(subject: Installed) -> Verdict:
+    """Import everything that the packager was to build; one command tries all modules."""
+    package = subject.job.interpreter.package
+    wanted = wanted_imports(subject.job.interpreter, subject.environment)
+    if not isinstance(package, PyPyPackage) or not wanted:
+        return Verdict(measured="none")
+    program = f"{{root}}/{program_path(package.executable, subject.job.platform)}"
+    done = subject.run((program, "-W", "ignore", "-c", IMPORTER, *wanted), timeout=IMPORT_TIMEOUT)
+    where = f"{subject.archive} in {subject.environment}: imports"
+    failed = [line for line in done.text.splitlines() if line]
+    if done.status != 0 and not failed:
+        failed = [f"exit status {done.status}: {done.last_lines[-SHOWN:]}"]
+    findings = tuple(
+        Finding(file=where, found=line[:SHOWN], expected="that it is imported") for line in failed
+    )
+    measured = f"{len(wanted)} extension modules in {subject.environment}"
+    return Verdict(measured=measured, findings=findings)
+
+
+def wanted_imports(interpreter: InterpreterConfig, environment: str) -> tuple[str, ...]:
+    """Return the modules that must be importable in *environment*."""
+    package, only_in = interpreter.package, interpreter.verify.modules_only_in
+    if not isinstance(package, PyPyPackage):
+        return ()
+    return tuple(
+        name
+        for module, names in package.modules.items()
+        if environment in only_in.get(module, (environment,))
+        for name in names
+    )
+
+
+MODULES_GATE: Final[Gate[Installed]] = Gate(
+    identifier="MOD01", title="extension modules are imported", check=_modules
 )
-"""Run in every clean environment."""
+
+REPORT_GATE: Final[Gate[Installed]] = Gate(
+    identifier="IDN03", title="the interpreter says who it is", check=_report
+)
 
 PROOF_GATES: Final[tuple[Gate[Installed], ...]] = (
     Gate(identifier="OPT01", title="translated with the configured options", check=_options),

@@ -15,13 +15,13 @@ import docker
 import pytest
 
 from pipeline.effects.archives import Compression, entries_of, unpack, write_archive
+from pipeline.effects.files import describe
 from pipeline.effects.store import LocalStore
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import pretty_json
 from pipeline.model.ledger import Event, Ledger
 from pipeline.model.records import Revision
 from pipeline.model.versions import InterpreterVersion
-from pipeline.package.tarball import describe
 from tests.integration.conftest import Project
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow]

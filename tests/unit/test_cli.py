@@ -17,6 +17,7 @@ from pipeline.errors import (
     EngineUnavailableError,
     GateError,
     PipelineError,
+    SourceError,
     TranslationError,
 )
 from pipeline.stages import Stage
@@ -214,6 +215,21 @@ def test_platforms_can_be_chosen(command: Command) -> None:
 
 def test_a_plan_can_be_for_another_worker(command: Command) -> None:
     assert plan(command, "toy-linux-aarch64", "--worker", "aarch64") == ["toy-linux-aarch64"]
+
+
+def test_a_local_source_is_not_for_what_is_a_directory_already(command: Command) -> None:
+    status = command.run("plan", "toy", "--channel", "nightly", "--source", "elsewhere")
+
+    assert status == SourceError.exit_code
+    assert "toy.toml: its source is a directory already" in command.message()
+
+
+def test_a_local_source_is_for_one_interpreter(command: Command) -> None:
+    status = command.run("plan", "toy", "gem", "--channel", "nightly", "--source", "elsewhere")
+
+    assert status == ConfigError.exit_code
+    here = Path("elsewhere").absolute()
+    assert f"--source {here} was given for several interpreters" in command.message()
 
 
 @pytest.mark.parametrize("option", ["--interpreter-version", "--pypy-version"])

@@ -9,19 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, PlatformError, UnknownNameError
+from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import canonical_json, pretty_json
 from pipeline.model.configs import Channel, Config
 from pipeline.model.naming import check_key
 from pipeline.model.platforms import Mode
 from pipeline.model.versions import InterpreterVersion
-from pipeline.plan import Plan, Selection, make_plan, selected_interpreters
+from pipeline.plan import Plan, Selection, archive_names, make_plan, selected_interpreters
 from tests.conftest import CheckGolden
 from tests.factories import (
     changed,
     make_config,
+    make_git_revision,
     make_interpreter,
+    make_job,
     make_plan_for,
     make_platform,
+    make_pypy_job,
+    make_pypy_plan,
+    make_resolved,
     make_revision,
     make_selection,
 )
@@ -92,7 +98,7 @@ def test_a_job_is_named_by_interpreter_and_platform() -> None:
 @pytest.mark.parametrize(
     ("platform", "jit"), [("linux-x86_64", True), ("linux-aarch64", False)], ids=str
 )
-def test_a_job_has_a_jit_where_rpython_has_a_backend(platform: str, *, jit: bool) -> None:
+def test_a_job_has_a_jit_where_it_is_not_left_out_on_purpose(platform: str, *, jit: bool) -> None:
     plan = make_plan_for(platforms=(platform,), worker_machine=ANY_WORKER[platform])
 
     assert [job.jit for job in plan.jobs] == [jit]
@@ -181,8 +187,9 @@ def test_an_unknown_interpreter_is_answered_with_those_that_exist() -> None:
     with pytest.raises(UnknownNameError) as caught:
         make_plan_for(interpreters=("dmeo",))
 
+    allowed = ", ".join(sorted(make_config().interpreters))
     assert str(caught.value) == (
-        "command line: unknown interpreter 'dmeo'. Did you mean 'demo'? Allowed: demo."
+        f"command line: unknown interpreter 'dmeo'. Did you mean 'demo'? Allowed: {allowed}."
     )
 
 
@@ -310,6 +317,95 @@ def test_two_revisions_never_share_a_nightlys_name() -> None:
     assert len({plan.releases[0].release for plan in plans}) == 3
 
 
+def test_a_release_of_pypy_announces_its_source_and_its_debug_symbols() -> None:
+    release = make_pypy_plan()
+
+    assert set(release.urls) == {
+        "pypy3.11-v7.3.23-linux64.tar.gz",
+        "pypy3.11-v7.3.23-linux64.tar.zst",
+        "pypy3.11-v7.3.23-linux64-debug.tar.zst",
+        "pypy3.11-v7.3.23-src.tar.gz",
+        "pypy3.11-v7.3.23-manifest.json",
+        "SHA256SUMS",
+        "SHA256SUMS.asc",
+        "KEY.asc",
+    }
+
+
+@pytest.mark.parametrize("kind", ["directory", "checkout"])
+def test_a_source_that_is_no_commit_is_not_released(kind: str) -> None:
+    plan = make_plan_for(revision=make_revision(kind=kind), channel="nightly")
+
+    assert [job.source_archive for job in plan.jobs] == [None]
+
+
+def test_a_source_archive_is_announced_once_for_all_platforms() -> None:
+    other = make_platform(identifier="linux-x86_64-v3", release_suffix="linux64v3")
+    config = make_config()
+    config = changed(config, platforms={**config.platforms, "linux-x86_64-v3": other})
+    rows = ("linux-x86_64", "linux-x86_64-v3")
+    demo = make_interpreter(platforms=rows)
+    config = changed(config, interpreters={"demo": demo})
+
+    (release,) = make_plan_for(config, make_git_revision(), platforms=rows).releases
+
+    assert [job.source_archive for job in release.jobs] == ["demo-v1.0.0-src.tar.gz"] * 2
+    assert len(release.urls) == 2 * 2 + 1 + 4
+
+
+def test_a_plain_package_has_no_debug_symbols() -> None:
+    assert archive_names(make_job()) == {
+        ArtifactKind.ARCHIVE_GZ: "demo-v1.0.0-linux64.tar.gz",
+        ArtifactKind.ARCHIVE_ZST: "demo-v1.0.0-linux64.tar.zst",
+    }
+
+
+def test_pypy_has_debug_symbols_as_an_archive_of_their_own() -> None:
+    assert archive_names(make_pypy_job()) == {
+        ArtifactKind.ARCHIVE_GZ: "pypy3.11-v7.3.23-linux64.tar.gz",
+        ArtifactKind.ARCHIVE_ZST: "pypy3.11-v7.3.23-linux64.tar.zst",
+        ArtifactKind.DEBUG_ZST: "pypy3.11-v7.3.23-linux64-debug.tar.zst",
+    }
+
+
+def test_versions_are_those_of_the_source() -> None:
+    sources = {"demo": make_resolved(interpreter_version="1.1.0rc2", language_version="1.0.7")}
+
+    plan = make_plan(
+        make_config(), make_selection(interpreters=("demo",)), sources, worker_machine="x86_64"
+    )
+
+    (release,) = plan.releases
+    assert (release.release, release.language_version) == ("demo-v1.1.0rc2", "1.0.7")
+    assert [(str(job.version), job.language_version) for job in release.jobs] == [
+        ("1.1.0rc2", "1.0.7")
+    ]
+
+
+def test_a_nightly_of_pypy_is_named_by_the_number_of_its_commit() -> None:
+    revision = make_git_revision(number=187671, branch="py3.11", tag=None)
+
+    (release,) = make_plan_for(
+        revision=revision, channel="nightly", interpreters=("pypy3.11",)
+    ).releases
+
+    assert release.release == "pypy-c-jit-187671-194f9f44b505"
+    assert "pypy-c-jit-187671-194f9f44b505-src.tar.gz" in release.urls
+
+
+def test_a_local_source_is_taken_along() -> None:
+    (job,) = make_plan_for(channel="nightly", source="/home/me/pypy").jobs
+
+    assert job.source_directory == "/home/me/pypy"
+
+
+def test_one_source_for_two_interpreters_is_refused() -> None:
+    expected = "--source /home/me/pypy was given for several interpreters (demo, demo2)"
+
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        make_plan_for(two_interpreters(), interpreters=("demo", "demo2"), source="/home/me/pypy")
+
+
 def test_addresses_are_below_the_channels_own_base() -> None:
     config = with_channel("nightly", base_url="https://nightly.example/files")
 
@@ -321,10 +417,13 @@ def test_addresses_are_below_the_channels_own_base() -> None:
 
 
 def test_each_interpreter_is_built_from_its_own_revision() -> None:
-    revisions = {"demo": make_revision(number=1), "demo2": make_revision(number=2)}
+    sources = {
+        name: make_resolved(revision=make_revision(number=number))
+        for name, number in (("demo", 1), ("demo2", 2))
+    }
     selection = make_selection(interpreters=("demo", "demo2"))
 
-    plan = make_plan(two_interpreters(), selection, revisions, worker_machine="x86_64")
+    plan = make_plan(two_interpreters(), selection, sources, worker_machine="x86_64")
 
     assert [job.revision.number for job in plan.jobs] == [1, 2]
 
@@ -342,12 +441,11 @@ def test_equal_input_gives_an_equal_plan_and_stays_as_it_is(
     other = make_interpreter(interpreter="demo2")
     config = changed(config, interpreters={**config.interpreters, "demo2": other})
     selection = Selection(channel=channel, interpreters=tuple(interpreters))
-    revisions = dict.fromkeys(interpreters, make_revision(number=number))
-    before = canonical_json([config, selection, revisions])
+    resolved = make_resolved(revision=make_revision(number=number))
+    sources = dict.fromkeys(interpreters, resolved)
+    before = canonical_json([config, selection, sources])
 
-    first, second = (
-        make_plan(config, selection, revisions, worker_machine=worker) for _ in range(2)
-    )
+    first, second = (make_plan(config, selection, sources, worker_machine=worker) for _ in range(2))
 
     assert canonical_json(first) == canonical_json(second)
-    assert canonical_json([config, selection, revisions]) == before
+    assert canonical_json([config, selection, sources]) == before

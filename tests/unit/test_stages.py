@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from pipeline.effects.archives import entries_of, write_archive
 from pipeline.effects.store import LocalStore
 from pipeline.errors import (
     EngineUnavailableError,
@@ -23,6 +24,7 @@ from pipeline.errors import (
 from pipeline.model.naming import LEDGER_KEY
 from pipeline.stages import JobOutcome, NotFinished, ReleaseOutcome, Stage, make_job, make_release
 from tests.fakes import (
+    EPOCH,
     Answer,
     Ran,
     World,
@@ -140,6 +142,63 @@ def test_a_release_goes_on_after_its_last_finished_stage(last: Stage, world: Wor
     assert outcome.event.sequence == 1
     assert outcome.is_new is (last in {Stage.SIGN, Stage.PUBLISH})
     assert bool(outcome.changed_indexes) is (last is not Stage.PROJECTIONS)
+
+
+@pytest.fixture
+def from_git(world: World) -> World:
+    """The world with the toy in a repository that git knows."""
+    directory = world.ctx.root / "translation_configs" / "toy"
+    commit = "194f9f44b50552d75484d67cda6e2b36607dee0c"
+    replace_text(
+        world.ctx.root / "translation_configs" / "toy.toml",
+        'kind = "directory"\npath = "toy"\ndate = 2026-01-01\n',
+        'kind = "git"\nrepository = "https://git.test/toy"\nbranch = "main"\n'
+        f'tag = "v{{version}}"\nversion_file = "version.py"\ncommits."1.2.3" = "{commit}"\n',
+    )
+
+    def export(argv: tuple[str, ...]) -> None:
+        (place,) = (word.removeprefix("--output=") for word in argv if "--output=" in word)
+        write_archive(Path(place), entries_of(directory, "."), epoch=EPOCH)
+
+    versions = "".join(
+        f"{name} = {numbers}\n"
+        for name, numbers in (
+            ("PYPY_VERSION", (1, 2, 3, "final", 0)),
+            ("CPYTHON_VERSION", (1, 2, 0, "final", 0)),
+        )
+    )
+    answers = {
+        "init": Answer(),
+        "fetch": Answer(),
+        "ls-remote": Answer(stdout=f"{commit}\trefs/tags/v1.2.3\n"),
+        "cat-file": Answer(stdout=versions),
+        "show": Answer(stdout=f"{EPOCH}\n"),
+        "archive": Answer(effect=export),
+    }
+    for word, answer in answers.items():
+        world.process.expect("git", word, answer=answer)
+    return world.again()
+
+
+def test_a_release_of_a_commit_has_its_source_among_its_files(from_git: World) -> None:
+    outcome = release_up_to(from_git)
+
+    name = "toy-v1.2.3-src.tar.gz"
+    assert {item.filename for item in outcome.files} == set(outcome.release.urls)
+    assert name in {item.filename for item in outcome.manifest.files}
+    stored = store_of(from_git).root / "toy" / "toy-v1.2.3"
+    assert (stored / name).is_file()
+    assert name in (stored / "SHA256SUMS").read_text(encoding="ascii")
+    assert outcome.manifest.source.tag == "v1.2.3"
+    assert outcome.manifest.language_version == "1.2.0"
+
+
+def test_a_source_archive_is_in_no_index(from_git: World) -> None:
+    release_up_to(from_git)
+
+    index = (store_of(from_git).root / "toy" / "versions.json").read_text(encoding="utf-8")
+    assert "toy-v1.2.3-linux64.tar.gz" in index
+    assert "-src" not in index
 
 
 def test_a_release_that_was_interrupted_anywhere_ends_as_one_that_was_not(

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.effects.files import (
     WorkDirectory,
+    describe,
     new_directory,
     new_file,
     sha256_of,
@@ -15,6 +16,7 @@ from pipeline.effects.files import (
     write_record,
 )
 from pipeline.errors import RecordError, WorkdirBusyError
+from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.records import SourceTree
 from tests.factories import make_source_tree
 
@@ -36,6 +38,19 @@ def test_a_digest_is_of_all_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
 
     assert sha256_of(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_an_artifact_is_a_file_s_name_size_and_digest(tmp_path: Path) -> None:
+    path = tmp_path / "demo-v1.0.0-linux64.tar.gz"
+    path.write_bytes(b"archive")
+
+    assert describe(path, ArtifactKind.ARCHIVE_GZ, "linux-x86_64") == Artifact(
+        filename="demo-v1.0.0-linux64.tar.gz",
+        kind=ArtifactKind.ARCHIVE_GZ,
+        platform="linux-x86_64",
+        size=7,
+        sha256=hashlib.sha256(b"archive").hexdigest(),
+    )
 
 
 def test_a_new_file_appears_when_it_is_complete(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The schemas refuse what no stage could work with."""
 
-from typing import Any, get_args
+from pathlib import PurePosixPath
+from typing import Any, Final, get_args
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -8,12 +9,21 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.model.configs import (
     GC_CHOICES,
     Base,
+    Bootstrap,
     BootstrapBase,
     ChannelConfig,
+    DirectorySource,
+    GitSource,
+    ImageBootstrap,
     InterpreterConfig,
+    PackageConfig,
     Pin,
+    PlainPackage,
+    PyPyPackage,
     RegistryBase,
+    ReleaseBootstrap,
     SigningConfig,
+    Source,
 )
 from pipeline.model.platforms import OciNames, Platform
 from tests.factories import (
@@ -22,6 +32,7 @@ from tests.factories import (
     make_interpreter,
     make_pin,
     make_platform,
+    make_pypy_package,
 )
 
 DIGEST = "a" * 64
@@ -67,6 +78,7 @@ def test_a_bootstrapped_base_needs_a_mirror() -> None:
         pytest.param({"filename": "../x.tar.gz"}, id="filename-climbs"),
         pytest.param({"sha256": "0" * 63}, id="short-digest"),
         pytest.param({"size": 0}, id="empty"),
+        pytest.param({"mirrors": ("http://mirror.example/x",)}, id="plain-http-mirror"),
     ],
 )
 def test_a_pin_that_fixes_nothing_is_refused(override: dict[str, Any]) -> None:
@@ -74,11 +86,14 @@ def test_a_pin_that_fixes_nothing_is_refused(override: dict[str, Any]) -> None:
         make_pin(**override)
 
 
-def test_every_shipped_pin_is_https_and_named_like_its_file() -> None:
-    pins = make_config().pins
+@pytest.mark.parametrize("pin", make_config().pins.values(), ids=make_config().pins)
+def test_every_address_of_a_shipped_pin_is_of_its_version_and_form(pin: Pin) -> None:
+    form = "".join(PurePosixPath(pin.filename).suffixes[-1:])
 
-    assert all(isinstance(pin, Pin) for pin in pins.values())
-    assert all(pin.url.endswith(f"/{pin.filename}") for pin in pins.values())
+    for url in (pin.url, *pin.mirrors):
+        name = url.rpartition("/")[2]
+        assert pin.version in name
+        assert name.endswith(form)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +164,119 @@ def test_every_collector_of_rpython_can_be_asked_for(gc: str) -> None:
     translation = make_interpreter().translation
 
     assert changed(translation, gc=gc).gc == gc
+
+
+GIT: Final[dict[str, Any]] = {
+    "kind": "git",
+    "repository": "https://git.example/pypy.git",
+    "branch": "py3.11",
+    "tag": "release-pypy3.11-v{version}",
+    "version_file": "pypy/module/sys/version.py",
+}
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["https://git.example/pypy.git", "ssh://git@git.example/pypy", "file:///srv/pypy.git"],
+    ids=["https", "ssh", "file"],
+)
+def test_a_repository_is_named_by_its_url(repository: str) -> None:
+    assert GitSource.model_validate({**GIT, "repository": repository}).repository == repository
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param({"repository": "git://git.example/pypy.git"}, id="unauthenticated"),
+        pytest.param({"repository": "--upload-pack=evil"}, id="option"),
+        pytest.param({"repository": "ext::sh -c evil"}, id="command"),
+        pytest.param({"repository": "https://git.example/a b"}, id="blank"),
+        pytest.param({"branch": "--all"}, id="branch-is-an-option"),
+        pytest.param({"branch": "a b"}, id="branch-with-a-blank"),
+        pytest.param({"tag": "release-pypy3.11"}, id="tag-of-no-version"),
+        pytest.param({"tag": "v{version} "}, id="tag-with-a-blank"),
+        pytest.param({"version_file": "../version.py"}, id="version-file-climbs"),
+        pytest.param({"commits": {"7.3.23": "194f9f44b505"}}, id="short-commit"),
+        pytest.param({"commits": {"7.3.23": "release-pypy3.11-v7.3.23"}}, id="tag-for-a-commit"),
+    ],
+)
+def test_a_git_source_that_fixes_nothing_is_refused(override: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GitSource.model_validate({**GIT, **override})
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (GIT, GitSource),
+        (
+            {"kind": "directory", "path": "demo", "date": "2026-01-01", "toolchain": ["rpython"]},
+            DirectorySource,
+        ),
+    ],
+    ids=["git", "directory"],
+)
+def test_a_source_is_of_the_kind_that_it_says(data: dict[str, Any], kind: type) -> None:
+    assert isinstance(TypeAdapter[Source](Source).validate_python(data), kind)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"kind": "image", "argv": ["pypy"]}, ImageBootstrap),
+        ({"kind": "release", "interpreter": "pypy2.7"}, ReleaseBootstrap),
+    ],
+    ids=["image", "release"],
+)
+def test_a_bootstrap_interpreter_is_of_the_kind_that_it_says(
+    data: dict[str, Any], kind: type
+) -> None:
+    assert isinstance(TypeAdapter[Bootstrap](Bootstrap).validate_python(data), kind)
+
+
+@pytest.mark.parametrize(
+    ("package", "kind"),
+    [(make_interpreter().package, PlainPackage), (make_pypy_package(), PyPyPackage)],
+    ids=["plain", "pypy"],
+)
+def test_a_package_is_of_the_kind_that_it_says(
+    package: PlainPackage | PyPyPackage, kind: type
+) -> None:
+    adapter = TypeAdapter[PlainPackage | PyPyPackage](PackageConfig)
+
+    assert isinstance(adapter.validate_python(package.model_dump()), kind)
+
+
+@pytest.mark.parametrize("part", ["source", "package"])
+def test_a_part_that_says_no_kind_is_refused(part: str) -> None:
+    fields = make_interpreter().model_dump()
+    del fields[part]["kind"]
+
+    with pytest.raises(ValidationError, match="Unable to extract tag using discriminator 'kind'"):
+        InterpreterConfig.model_validate(fields)
+
+
+def test_a_translation_that_makes_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="products"):
+        changed(make_interpreter().translation, products=())
+
+
+def test_the_pins_of_a_package_are_its_libraries_and_wheels() -> None:
+    package = make_pypy_package()
+    libraries = tuple(library.pin for library in package.embedded.values())
+
+    assert libraries
+    assert changed(package, wheels=("pip",)).pins == (*libraries, "pip")
+
+
+def test_every_pin_that_is_shipped_is_used() -> None:
+    config = make_config()
+    used = {pin for line in config.interpreters.values() for pin in line.source.toolchain}
+    for line in config.interpreters.values():
+        if isinstance(line.package, PyPyPackage):
+            used |= set(line.package.pins)
+
+    assert used == set(config.pins)
 
 
 def test_a_path_in_an_interpreter_cannot_leave_the_configuration() -> None:

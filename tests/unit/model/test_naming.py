@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline.model import naming
 from pipeline.model.artifacts import ARCHIVES, CONTENT_TYPES, ArtifactKind
 from pipeline.model.versions import InterpreterVersion
-from tests.factories import make_interpreter, make_platform
+from tests.factories import make_git_revision, make_interpreter, make_platform, make_revision
 
 AARCH64 = make_platform("linux-aarch64")
 
@@ -21,9 +21,25 @@ def test_a_release_is_named_as_upstream_names_it() -> None:
 def test_a_nightly_is_named_by_its_number_and_twelve_digits_of_its_revision() -> None:
     interpreter = make_interpreter(nightly_prefix="pypy-c-jit")
 
-    name = naming.nightly_name(interpreter, 110203, "0123456789abcdef" * 4)
+    name = naming.nightly_name(interpreter, make_revision(number=110203))
 
     assert name == "pypy-c-jit-110203-0123456789ab"
+
+
+def test_a_revision_without_a_number_is_no_nightly() -> None:
+    with pytest.raises(ValueError, match="has no nightly number"):
+        naming.nightly_name(make_interpreter(), make_git_revision(number=None))
+
+
+def test_a_nightly_of_a_changed_checkout_has_a_name_that_a_store_takes() -> None:
+    """The ``+`` of a changed checkout is for ``sys.version`` only."""
+    name = naming.nightly_name(make_interpreter(), make_revision(number=1, dirty=True))
+
+    assert name == "demo-nightly-1-0123456789ab"
+
+
+def test_a_source_archive_is_named_as_upstream_names_it() -> None:
+    assert naming.source_name("pypy3.11-v7.3.23") == "pypy3.11-v7.3.23-src.tar.gz"
 
 
 def test_archives_of_a_release_end_with_upstreams_name_of_the_platform() -> None:
@@ -31,10 +47,24 @@ def test_archives_of_a_release_end_with_upstreams_name_of_the_platform() -> None
 
     stem = naming.archive_stem("pypy3.11-v7.3.23", platform, nightly=False)
 
-    assert naming.archive_names(stem) == {
+    assert naming.archive_names(stem, os="linux", debug=False) == {
         ArtifactKind.ARCHIVE_GZ: "pypy3.11-v7.3.23-linux64.tar.gz",
         ArtifactKind.ARCHIVE_ZST: "pypy3.11-v7.3.23-linux64.tar.zst",
     }
+
+
+def test_windows_gets_a_zip_file() -> None:
+    names = naming.archive_names("pypy3.11-v7.3.23-win64", os="windows", debug=False)
+
+    assert names == {ArtifactKind.ARCHIVE_ZIP: "pypy3.11-v7.3.23-win64.zip"}
+
+
+def test_debug_symbols_are_one_archive_more() -> None:
+    without = naming.archive_names("t", os="linux", debug=False)
+
+    names = naming.archive_names("t", os="linux", debug=True)
+
+    assert names == {**without, ArtifactKind.DEBUG_ZST: "t-debug.tar.zst"}
 
 
 def test_nightlies_may_name_a_platform_otherwise() -> None:
@@ -109,5 +139,9 @@ def test_no_component_of_an_accepted_key_is_hidden_or_climbs(key: str) -> None:
 def test_every_kind_of_file_has_a_type_and_archives_are_not_called_encoded() -> None:
     """A Content-Encoding would make clients store other bytes than were signed."""
     assert set(CONTENT_TYPES) == set(ArtifactKind)
-    assert set(naming.ARCHIVE_SUFFIXES) == ARCHIVES
-    assert {CONTENT_TYPES[kind] for kind in ARCHIVES} == {"application/gzip", "application/zstd"}
+    assert {kind for kinds in naming.ARCHIVE_SUFFIXES.values() for kind in kinds} == ARCHIVES
+    assert {CONTENT_TYPES[kind] for kind in ARCHIVES} == {
+        "application/gzip",
+        "application/zip",
+        "application/zstd",
+    }

@@ -14,7 +14,7 @@ from pipeline.effects.store import LocalStore
 from pipeline.errors import ConflictError, PipelineError
 from pipeline.model.base import pretty_json
 from pipeline.model.ledger import Event, Ledger
-from pipeline.model.versions import InterpreterVersion
+from pipeline.model.versions import InterpreterVersion, Level
 from pipeline.publish.projections import (
     ATTEMPTS,
     project,
@@ -352,7 +352,7 @@ releases = st.lists(
 def published(language: str, version: InterpreterVersion, *, candidate: bool) -> Event:
     """Return the event of a release."""
     if candidate:
-        version = version._replace(final=False, candidate=1)
+        version = version._replace(level=Level.CANDIDATE, serial=1)
     interpreter = f"pypy{language.rpartition('.')[0]}"
     return make_event(
         interpreter,

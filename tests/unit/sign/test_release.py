@@ -14,6 +14,7 @@ from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan, ReleasePlan, Selection
 from pipeline.run import plan_for
 from pipeline.sign.release import make_manifest, release_files, sign_inputs, sign_release
+from tests.factories import make_artifact, make_pypy_plan
 from tests.fakes import (
     KEY,
     MACHINE,
@@ -72,6 +73,28 @@ def test_a_manifest_says_what_was_made_and_from_what(world: World) -> None:
     assert (facts.gc, facts.jit, facts.glibc_floor) == ("incminimark", True, "2.17")
     assert facts.translation_key == digest("key of toy-linux-x86_64")
     assert [item.filename for item in manifest.files] == ["toy-v1.2.3-linux64.tar.gz"]
+
+
+def test_a_manifest_lists_the_source_archive_and_says_which_modules_there_are() -> None:
+    release = make_pypy_plan()
+    (job,) = release.jobs
+    verified = {
+        name: record.model_copy(update={"modules": ("_ssl", "lzma"), "skipped": ("_tkinter",)})
+        for name, record in verifications(release).items()
+    }
+    source = make_artifact(
+        filename="pypy3.11-v7.3.23-src.tar.gz", kind=ArtifactKind.SOURCE_GZ, platform=None
+    )
+
+    manifest = make_manifest(release, verified, {job.identifier: digest("key")}, (source,))
+
+    assert [item.filename for item in manifest.files] == [
+        "pypy3.11-v7.3.23-linux64.tar.gz",
+        "pypy3.11-v7.3.23-src.tar.gz",
+    ]
+    (facts,) = manifest.platforms
+    assert (facts.modules, facts.skipped_modules) == (("_ssl", "lzma"), ("_tkinter",))
+    assert (str(manifest.interpreter_version), manifest.language_version) == ("7.3.23", "3.11.15")
 
 
 def test_each_gate_is_named_once(world: World) -> None:

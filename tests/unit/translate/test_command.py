@@ -5,17 +5,23 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TranslationError
+from pipeline.model.configs import ReleaseBootstrap
+from pipeline.model.records import BootstrapRelease
 from pipeline.plan import Job
 from pipeline.translate.command import (
     PHASES,
+    bootstrap_command,
+    parse_ccache,
     parse_resources,
     phase_of,
     phase_times,
     translation_command,
     translation_environment,
     translation_options,
+    working_directory,
 )
-from tests.fakes import DATA, MACHINE, make_context, make_job, write_project
+from tests.factories import make_artifact, make_pypy_job
+from tests.fakes import CCACHE_STATISTICS, DATA, MACHINE, make_context, make_job, write_project
 
 
 def job_for(directory: Path, platform: str = "linux-x86_64", machine: str = MACHINE) -> Job:
@@ -36,15 +42,15 @@ def configured(job: Job, **changes: object) -> Job:
 def test_a_jit_is_asked_for_through_the_optimisation_level(job: Job) -> None:
     options = translation_options(job)
 
-    assert options == ("--batch", "--gc=incminimark", "--opt=jit", "--lldebug")
+    assert options == ("--batch", "--gc=incminimark", "--opt=jit", "--lldebug", "--output=toy")
 
 
-def test_a_machine_without_a_backend_gets_no_jit(tmp_path: Path) -> None:
+def test_a_machine_that_is_left_out_gets_no_jit(tmp_path: Path) -> None:
     job = job_for(tmp_path, "linux-aarch64", "aarch64")
 
     options = translation_options(job)
 
-    assert options == ("--batch", "--gc=incminimark", "--opt=2", "--lldebug")
+    assert options == ("--batch", "--gc=incminimark", "--opt=2", "--lldebug", "--output=toy")
 
 
 def test_an_interpreter_without_a_jit_gets_none_anywhere(job: Job) -> None:
@@ -71,13 +77,67 @@ def test_the_whole_command_in_its_order(job: Job) -> None:
     command = translation_command(job, make_jobs=4)
 
     assert command == (
-        *("/usr/bin/time", "--output=/build/out/resources", "--format=%e %U %S %M"),
+        *("sh", "/build/shim/translate.sh", "toy", "--"),
         *("setarch", "x86_64", "--addr-no-randomize"),
         *("pypy", "-S", "-m", "rpython"),
-        *("--batch", "--gc=incminimark", "--opt=jit", "--lldebug"),
-        *("--make-jobs=4", "--output=/build/out/toy"),
+        *("--batch", "--gc=incminimark", "--opt=jit", "--lldebug", "--output=toy"),
+        "--make-jobs=4",
         *("target.py", "--fast"),
     )
+
+
+def test_the_whole_command_of_pypy() -> None:
+    job = configured(make_pypy_job(), products=("pypy/goal/pypy3.11-c", "include"))
+
+    command = translation_command(job, make_jobs=2)
+
+    assert command == (
+        *("sh", "/build/shim/translate.sh", "pypy/goal/pypy3.11-c", "include", "--"),
+        *("setarch", "x86_64", "--addr-no-randomize"),
+        *("pypy", "-m", "rpython"),
+        *("--batch", "--gc=incminimark", "--opt=jit", "--compile"),
+        *("--make-jobs=2", "targetpypystandalone.py"),
+    )
+
+
+def test_a_target_that_names_its_executable_itself_is_told_no_name(job: Job) -> None:
+    options = translation_options(configured(job, output=None))
+
+    assert options == ("--batch", "--gc=incminimark", "--opt=jit", "--lldebug")
+
+
+@pytest.mark.parametrize(
+    ("directory", "expected"),
+    [(None, "/build/source"), ("pypy/goal", "/build/source/pypy/goal")],
+    ids=["top", "below"],
+)
+def test_the_toolchain_runs_where_the_target_wants_it(
+    directory: str | None, expected: str, job: Job
+) -> None:
+    assert working_directory(configured(job, directory=directory)) == expected
+
+
+RELEASE = ReleaseBootstrap(
+    kind="release", interpreter="pypy2.7", options=("--jit", "loop_longevity=300")
+)
+
+
+def test_a_released_interpreter_runs_the_toolchain_with_its_options(job: Job) -> None:
+    bootstrap = BootstrapRelease(
+        release="pypy2.7-v7.3.23", artifact=make_artifact(), executable="pypy2.7"
+    )
+    resolved = configured(job, bootstrap=RELEASE).model_copy(update={"bootstrap": bootstrap})
+
+    assert bootstrap_command(resolved) == (
+        "/build/bootstrap/bin/pypy2.7",
+        "--jit",
+        "loop_longevity=300",
+    )
+
+
+def test_a_released_interpreter_that_nobody_looked_up_is_no_command(job: Job) -> None:
+    with pytest.raises(ValueError, match="toy-linux-x86_64: its bootstrap interpreter"):
+        bootstrap_command(configured(job, bootstrap=RELEASE))
 
 
 def test_addresses_are_not_randomised(job: Job) -> None:
@@ -106,11 +166,17 @@ def test_the_environment_is_fixed(job: Job, monkeypatch: pytest.MonkeyPatch) -> 
     assert variables["SOURCE_DATE_EPOCH"] == str(job.revision.epoch)
     assert variables["PYPY_GC_NURSERY"] == "64MB"
     assert variables["PYTHONPATH"] == "/build/shim:/build/toolchain"
+    assert variables["PATH"].startswith("/usr/lib/ccache:")
+    assert variables["CCACHE_DIR"] == "/build/out/ccache"
     assert (variables["TZ"], variables["LC_ALL"], variables["USER"]) == (
         "UTC",
         "C.UTF-8",
         "builder",
     )
+
+
+def test_a_source_with_its_own_rpython_is_its_own_toolchain() -> None:
+    assert translation_environment(make_pypy_job())["PYTHONPATH"] == "/build/shim:/build/source"
 
 
 def test_a_bootstrap_variable_cannot_undo_a_fixed_one(job: Job) -> None:
@@ -206,3 +272,29 @@ def test_the_resources_are_read_from_gnu_time(text: str) -> None:
 def test_other_text_is_not_taken_for_resources(text: str) -> None:
     with pytest.raises(TranslationError, match="resources: not what GNU time writes"):
         parse_resources(text)
+
+
+def test_both_kinds_of_hits_of_the_compiler_cache_are_counted() -> None:
+    cache = parse_ccache(CCACHE_STATISTICS)
+
+    assert (cache.hits, cache.misses) == (4, 10)
+
+
+def test_other_numbers_of_ccache_are_passed_over() -> None:
+    text = f"stats_updated_timestamp\t1795219200\n{CCACHE_STATISTICS}cache_size_kibibyte\t1\t2\n"
+
+    assert parse_ccache(text) == parse_ccache(CCACHE_STATISTICS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("direct_cache_hit\t3\ncache_miss\t10\n", id="a number is missing"),
+        pytest.param(CCACHE_STATISTICS.replace("10", "ten"), id="words"),
+        pytest.param(CCACHE_STATISTICS.replace("\t", " "), id="blanks"),
+    ],
+)
+def test_other_text_is_not_taken_for_the_compiler_cache_s(text: str) -> None:
+    with pytest.raises(TranslationError, match="ccache-statistics: not what ccache prints"):
+        parse_ccache(text)

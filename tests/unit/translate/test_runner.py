@@ -1,19 +1,25 @@
 """How a translation is run, and how it fails."""
 
 import io
-import os
+import tarfile
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from pipeline.effects.engine import ContainerStep
+from pipeline.effects.files import sha256_of
 from pipeline.environment import ready_environment
 from pipeline.errors import StepSilentError, StepTimeoutError, TranslationError, UnsafeArchiveError
-from pipeline.model.records import Environment, SourceTree, Translation
+from pipeline.model.records import BootstrapRelease, Environment, SourceTree, Translation
 from pipeline.plan import Job
 from pipeline.translate.command import PHASES, translation_command, translation_environment
 from pipeline.translate.runner import LAST_LINES, LogFollower, translate, translation_inputs
+from tests.factories import make_artifact
 from tests.fakes import (
+    CCACHE_STATISTICS,
     ELF,
+    EPOCH,
     RESOURCES,
     Ran,
     World,
@@ -22,6 +28,7 @@ from tests.fakes import (
     make_world,
     replace_text,
     stage_output,
+    translated,
 )
 
 KEY = "a1b2c3d4e5f60718" + "0" * 48
@@ -58,25 +65,70 @@ def log_path(world: World) -> Path:
 def test_a_translation_is_recorded(world: World, job: Job, environment: Environment) -> None:
     record = run(world, job, environment)
 
-    assert record.executable == "toy"
-    assert record.size == ELF.stat().st_size
+    archive = output(world) / "products.tar"
+    assert record.archive == archive.name
+    assert (record.sha256, record.size) == (sha256_of(archive), archive.stat().st_size)
+    assert record.products == {"toy": sha256_of(ELF)}
     assert record.environment == environment.digest
     assert record.command == translation_command(job, world.engine.told.cpus)
     assert [(phase.name, phase.seconds) for phase in record.phases] == [("annotate", 20.2)]
     assert record.resources.peak_bytes == 512 << 20
+    assert (record.compiler_cache.hits, record.compiler_cache.misses) == (4, 10)
 
 
-def test_the_executable_is_left_ready_to_run(
+def test_products_are_packed_where_they_belong_in_the_source(
     world: World, job: Job, environment: Environment
 ) -> None:
     run(world, job, environment)
 
-    executable = output(world) / "toy"
-    assert executable.read_bytes() == ELF.read_bytes()
-    assert os.access(executable, os.X_OK)
+    with tarfile.open(output(world) / "products.tar") as archive:
+        members = {member.name: member for member in archive}
+        content = archive.extractfile("build/source/toy")
+        assert content is not None
+        assert content.read() == ELF.read_bytes()
+    assert list(members) == ["build", "build/source", "build/source/toy"]
+    assert members["build/source/toy"].mode == 0o755
+    assert {(item.uid, item.gid, item.mtime) for item in members.values()} == {(1000, 1000, EPOCH)}
 
 
-def test_the_log_is_kept_beside_the_executable_and_in_the_logs(
+def making(job: Job, *products: str) -> Job:
+    """Return *job* with other products."""
+    translation = job.interpreter.translation.model_copy(update={"products": products})
+    interpreter = job.interpreter.model_copy(update={"translation": translation})
+    return job.model_copy(update={"interpreter": interpreter})
+
+
+MEASURED: Final[dict[str, bytes | Path]] = {
+    "resources": RESOURCES.encode(),
+    "ccache-statistics": CCACHE_STATISTICS.encode(),
+}
+
+
+def test_a_product_may_be_a_directory(world: World, job: Job, environment: Environment) -> None:
+    files = {**MEASURED, "products/goal/toy": ELF, "products/include/toy.h": b"#pragma once\n"}
+    world.engine.scripts["translate"] = lambda _step: Ran(files=files)
+
+    record = run(world, making(job, "goal/toy", "include"), environment)
+
+    assert record.products == {
+        "goal/toy": sha256_of(ELF),
+        "include/toy.h": digest("#pragma once\n"),
+    }
+
+
+def test_equal_products_are_packed_to_equal_bytes(
+    world: World, job: Job, environment: Environment, tmp_path: Path
+) -> None:
+    first = run(world, job, environment)
+    other = make_world(tmp_path / "elsewhere")
+    there = make_job(other.ctx)
+
+    second = run(other, there, ready_environment(other.ctx, "translate", there.platform))
+
+    assert second.sha256 == first.sha256
+
+
+def test_the_log_is_kept_beside_the_products_and_in_the_logs(
     world: World, job: Job, environment: Environment
 ) -> None:
     run(world, job, environment)
@@ -91,13 +143,22 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
 ) -> None:
     source = tmp_path / "source.tar"
     source.write_bytes(b"")
+    given: list[str] = []
+
+    def look(step: ContainerStep) -> Ran:
+        with tarfile.open(step.inputs[1]) as archive:
+            given.extend(archive.getnames())
+        return translated(step)
+
+    world.engine.scripts["translate"] = look
 
     run(world, job, environment, source)
 
     (step,) = world.engine.steps
     assert step.name == "translate-a1b2c3d4e5f60718"
     assert step.image_id == environment.image_id
-    assert step.inputs == (source,)
+    assert step.inputs[0] == source
+    assert given == ["build", "build/out", "build/out/ccache"]
     assert step.environment == translation_environment(job)
     assert (step.directory, step.output) == ("/build/source", "/build/out")
     assert (step.timeout, step.silence) == (100, 50)
@@ -137,22 +198,62 @@ def test_a_stopped_translation_stays_one_and_shows_its_last_lines(
     assert message.endswith("\nstarting annotate")
 
 
-def test_a_translation_without_an_executable_is_a_failure(
-    world: World, job: Job, environment: Environment
+@pytest.mark.parametrize("products", [("toy", "include"), ("include",)], ids=["one", "all"])
+def test_a_translation_without_a_product_is_a_failure(
+    products: tuple[str, ...], world: World, job: Job, environment: Environment
 ) -> None:
-    world.engine.scripts["translate"] = lambda _step: Ran(files={"resources": b"1 1 1 1"})
+    world.engine.scripts["translate"] = lambda _step: Ran(files={**MEASURED, "products/toy": ELF})
 
-    with pytest.raises(TranslationError, match=r"reported success, but wrote no /build/out/toy"):
-        run(world, job, environment)
+    with pytest.raises(
+        TranslationError, match="reported success, but wrote no include in its source tree"
+    ):
+        run(world, making(job, *products), environment)
 
 
-def test_a_link_is_not_an_executable(world: World, job: Job, environment: Environment) -> None:
+def test_a_link_is_not_a_product(world: World, job: Job, environment: Environment) -> None:
     world.engine.scripts["translate"] = lambda _step: Ran(
-        files={"resources": RESOURCES.encode(), "other": ELF}, links={"toy": "other"}
+        files={**MEASURED, "products/other": ELF}, links={"products/toy": "other"}
     )
 
-    with pytest.raises(TranslationError, match="wrote no /build/out/toy"):
+    with pytest.raises(TranslationError, match="wrote no toy in its source tree"):
         run(world, job, environment)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_translation_that_was_not_measured_is_a_failure(
+    name: str, world: World, job: Job, environment: Environment
+) -> None:
+    files = {**MEASURED, "products/toy": ELF}
+    del files[name]
+    world.engine.scripts["translate"] = lambda _step: Ran(files=files)
+
+    with pytest.raises(TranslationError, match=f"wrote no /build/out/{name}; are GNU time and"):
+        run(world, job, environment)
+
+
+def remembered(step: ContainerStep) -> dict[str, bytes]:
+    """Return what of the compiler cache a step is given."""
+    with tarfile.open(step.inputs[1]) as archive:
+        files = [member for member in archive if member.isfile()]
+        contents = [(member.name, archive.extractfile(member)) for member in files]
+        return {name: content.read() for name, content in contents if content is not None}
+
+
+def test_the_compiler_cache_is_carried_from_one_translation_to_the_next(
+    world: World, job: Job, environment: Environment
+) -> None:
+    given: list[dict[str, bytes]] = []
+
+    def look(step: ContainerStep) -> Ran:
+        given.append(remembered(step))
+        return translated(step)
+
+    world.engine.scripts["translate"] = look
+
+    run(world, job, environment)
+    run(world, job, environment)
+
+    assert given == [{}, {"build/out/ccache/0/object": b"compiled"}]
 
 
 def test_an_output_that_reaches_outside_is_refused(
@@ -177,7 +278,9 @@ CHANGES: dict[str, tuple[str, str]] = {
     "target options": ('"--fast"', '"--slow"'),
     "bootstrap": ('"pypy", "-S"', '"python2"'),
     "variables": ("64MB", "32MB"),
-    "executable": ('executable = "toy"', 'executable = "toy2"'),
+    "name of the executable": ('output = "toy"', 'output = "toy2"'),
+    "products": ('products = ["toy"]', 'products = ["toy", "include"]'),
+    "directory": ('products = ["toy"]', 'products = ["toy"]\ndirectory = "goal"'),
     "date": ("2026-01-01", "2026-01-02"),
 }
 
@@ -211,12 +314,37 @@ def test_source_and_environment_are_inputs_and_the_image_s_id_is_none(
     assert translation_inputs(job, source, other_image) == before
 
 
+def test_another_released_bootstrap_interpreter_is_an_input(
+    job: Job, source: SourceTree, environment: Environment
+) -> None:
+    jobs = [
+        job.model_copy(
+            update={
+                "bootstrap": BootstrapRelease(
+                    release="pypy2.7-v7.3.23",
+                    artifact=make_artifact(sha256=digest(archive)),
+                    executable="pypy2.7",
+                )
+            }
+        )
+        for archive in ("first", "second")
+    ]
+
+    first, second = (translation_inputs(job, source, environment) for job in jobs)
+
+    assert first != second
+
+
 @pytest.mark.parametrize(
     "change",
-    [("timeout = 100", "timeout = 200"), ("silence = 50", "silence = 60")],
-    ids=["timeout", "silence"],
+    [
+        ("timeout = 100", "timeout = 200"),
+        ("silence = 50", "silence = 60"),
+        ('executable = "toy"', 'executable = "toy2"'),
+    ],
+    ids=["timeout", "silence", "name in the archive"],
 )
-def test_limits_do_not_decide_the_binary(
+def test_limits_and_packaging_do_not_decide_the_binary(
     change: tuple[str, str],
     world: World,
     job: Job,

@@ -1,0 +1,140 @@
+"""Gates on which interpreter an archive holds, as its files say.
+
+Ids ``IDN..``, ``LIB..`` and ``DBG..``.
+
+What the running interpreter says of itself is in :mod:`pipeline.verify.running`.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipeline.model.configs import EmbeddedLibrary, PyPyPackage
+from pipeline.plan import Job
+from pipeline.verify.gates import Finding, Gate, Verdict
+from pipeline.verify.tree import Tree, parsed
+
+if TYPE_CHECKING:
+    import lief
+
+DEBUG_SUFFIX: Final = ".debug"
+_DEFINED: Final = re.compile(r'#define\s+(\w+)\s+"([^"]*)"')
+
+
+def _package(tree: Tree) -> PyPyPackage | None:
+    package = tree.job.interpreter.package
+    return package if isinstance(package, PyPyPackage) else None
+
+
+def extension_suffix(job: Job, package: PyPyPackage) -> str:
+    """Return how the names of extension modules end: ``.pypy311-pp73-x86_64-linux-gnu.so``."""
+    return package.extension_suffix.format(
+        major=job.version.major, minor=job.version.minor, multiarch=job.platform.multiarch
+    )
+
+
+def _patchlevel(tree: Tree) -> Verdict:
+    """A final release has final headers and a candidate those of that very candidate."""
+    package = _package(tree)
+    if package is None:
+        return Verdict(measured="no C headers")
+    name = f"{tree.job.stem}/{package.patchlevel}"
+    try:
+        text = (tree.root / package.patchlevel).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        finding = Finding(file=name, found=str(error.strerror), expected="the header")
+        return Verdict(measured="", findings=(finding,))
+    defined = dict(_DEFINED.findall(text))
+    expected = {
+        "PYPY_VERSION": tree.job.version.in_headers,
+        "PY_VERSION": tree.job.language_version,
+    }
+    findings = tuple(
+        Finding(file=name, found=f"{key} is {defined.get(key)!r}", expected=repr(value))
+        for key, value in expected.items()
+        if defined.get(key) != value
+    )
+    return Verdict(measured=f"PYPY_VERSION {defined.get('PYPY_VERSION')}", findings=findings)
+
+
+def _extension_names(tree: Tree) -> Verdict:
+    """Every extension module carries the ABI tag, or this interpreter would not import it."""
+    package = _package(tree)
+    if package is None:
+        return Verdict(measured="no extension modules")
+    suffix = extension_suffix(tree.job, package)
+    library = Path(package.standard_library)
+    names = [
+        tree.name(path)
+        for path in tree.files
+        if path.name.endswith(".so") and path.relative_to(tree.root).is_relative_to(library)
+    ]
+    findings = tuple(
+        Finding(file=name, found="another suffix", expected=f"...{suffix}")
+        for name in names
+        if not name.endswith(suffix)
+    )
+    return Verdict(measured=f"{len(names)} modules {suffix}", findings=findings)
+
+
+def _embedded(tree: Tree) -> Verdict:
+    """The libraries that are linked in are the pinned ones."""
+    package = _package(tree)
+    if package is None:
+        return Verdict(measured="none")
+    suffix, findings, seen = extension_suffix(tree.job, package), [], []
+    for module, library in package.embedded.items():
+        wanted = _marker(library, tree.embedded.get(module, "?"))
+        path = tree.root / f"{library.module}{suffix}"
+        if not path.is_file():
+            finding = Finding(file=tree.name(path), found="no such file", expected="the module")
+            findings.append(finding)
+        elif wanted is not None and wanted.encode() not in path.read_bytes():
+            finding = Finding(file=tree.name(path), found="another version", expected=repr(wanted))
+            findings.append(finding)
+        seen.append(f"{library.pin} {tree.embedded.get(module, '?')}")
+    return Verdict(measured=", ".join(seen), findings=tuple(findings))
+
+
+def _marker(library: EmbeddedLibrary, version: str) -> str | None:
+    return None if library.marker is None else library.marker.format(version=version)
+
+
+def _debug(tree: Tree) -> Verdict:
+    """Every file of debug symbols belongs to the program beside which it would be unpacked."""
+    if tree.debug_root is None:
+        return Verdict(measured="no debug archive")
+    top = tree.debug_root
+    files = sorted(path for path in top.rglob("*") if path.is_file())
+    findings = [finding for path in files for finding in _debug_findings(tree, top, path)]
+    if not files:
+        findings = [Finding(file=top.name, found="no files", expected="debug symbols")]
+    return Verdict(measured=f"{len(files)} files of debug symbols", findings=tuple(findings))
+
+
+def _debug_findings(tree: Tree, top: Path, path: Path) -> Iterator[Finding]:
+    name = f"{top.name}/{path.relative_to(top).as_posix()}"
+    program = tree.root / path.relative_to(top).with_suffix("")
+    if path.suffix != DEBUG_SUFFIX or not program.is_file():
+        yield Finding(file=name, found="no such program in the archive", expected="one beside it")
+        return
+    found, expected = _build_id(parsed(path)), _build_id(parsed(program))
+    if expected is None or found != expected:
+        yield Finding(file=name, found=f"build-id {found}", expected=f"build-id {expected}")
+
+
+def _build_id(binary: "lief.ELF.Binary | None") -> str | None:
+    """Return the id in the note ``NT_GNU_BUILD_ID``, in hex."""
+    if binary is None:
+        return None
+    ids = (note for note in binary.notes if note.type.name == "GNU_BUILD_ID")
+    return next((bytes(note.description).hex() for note in ids), None)
+
+
+IDENTITY_GATES: Final[tuple[Gate[Tree], ...]] = (
+    Gate(identifier="IDN01", title="version in the C headers", check=_patchlevel),
+    Gate(identifier="IDN02", title="ABI tag of extension modules", check=_extension_names),
+    Gate(identifier="LIB01", title="versions of linked-in libraries", check=_embedded),
+    Gate(identifier="DBG01", title="debug symbols match", check=_debug),
+)

@@ -1,0 +1,79 @@
+"""The unpacked archive that the gates on contents look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipeline.model.records import BuildInfo
+from pipeline.plan import Job
+
+if TYPE_CHECKING:
+    import lief
+
+ELF_MAGIC: Final = b"\x7fELF"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An unpacked archive, and the description that it should carry.
+
+    ``debug_root`` is the unpacked archive of debug symbols, where there is one. ``embedded`` are
+    the versions of the libraries that are linked in, by extension module.
+    """
+
+    job: Job
+    root: Path
+    info: BuildInfo
+    debug_root: Path | None = None
+    embedded: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """Every regular file, sorted."""
+        return tuple(
+            path
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        )
+
+    @cached_property
+    def _elf_files(self) -> tuple[tuple[str, "lief.ELF.Binary | None"], ...]:
+        found = []
+        for path in self.files:
+            with path.open("rb") as stream:
+                if stream.read(len(ELF_MAGIC)) == ELF_MAGIC:
+                    found.append((self.name(path), parsed(path)))
+        return tuple(found)
+
+    @cached_property
+    def unreadable(self) -> tuple[str, ...]:
+        """ELF files that cannot be parsed, by their path in the archive."""
+        return tuple(name for name, binary in self._elf_files if binary is None)
+
+    @cached_property
+    def binaries(self) -> tuple[tuple[str, "lief.ELF.Binary"], ...]:
+        """Every other ELF file by its path in the archive."""
+        return tuple((name, binary) for name, binary in self._elf_files if binary is not None)
+
+    def below_top(self, name: str) -> str:
+        """Return a path in the archive without the top directory."""
+        return name.removeprefix(f"{self.job.stem}/")
+
+    def name(self, path: Path) -> str:
+        """Return a file's path in the archive."""
+        return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
+
+
+def parsed(path: Path) -> "lief.ELF.Binary | None":
+    """Return a program or library that is whole; LIEF also returns what a cut-off file begins."""
+    # LIEF takes half a second to load; a run that finds everything verified does without.
+    import lief  # noqa: PLC0415
+
+    binary = lief.ELF.parse(path)
+    if binary is None or not list(binary.segments):
+        return None
+    size = path.stat().st_size
+    ends = (segment.file_offset + segment.physical_size for segment in binary.segments)
+    return binary if all(end <= size for end in ends) else None

@@ -1,0 +1,82 @@
+"""What must be in an archive, and where, on each system."""
+
+import pytest
+
+from pipeline.model.configs import PlainPackage
+from pipeline.model.layout import Kind, library_path, link_to, program_path, required_members
+from pipeline.model.platforms import Platform
+from tests.factories import changed, make_platform, make_pypy_package
+
+PLAIN = PlainPackage(
+    kind="plain",
+    executable="demo",
+    links=("demo1",),
+    license_file="demo/LICENSE",
+    documents={"README.md": "demo/README.md"},
+)
+PYPY = changed(
+    make_pypy_package(),
+    executable="pypy3.11",
+    library="libpypy3.11-c.so",
+    links=("pypy", "python3"),
+    files=("README.rst", "lib/pypy3.11/os.py"),
+    windows_files=("README.rst", "Lib/os.py"),
+)
+
+
+def on(system: str) -> Platform:
+    """Return a platform of an operating system, also of one that no code builds for yet."""
+    return make_platform().model_copy(update={"os": system})
+
+
+def test_a_plain_archive_has_its_program_links_licence_and_documents() -> None:
+    assert required_members(PLAIN, on("linux")) == {
+        "LICENSE": Kind.FILE,
+        "BUILD-INFO.json": Kind.FILE,
+        "README.md": Kind.FILE,
+        "bin/demo": Kind.PROGRAM,
+        "bin/demo1": link_to("demo"),
+    }
+
+
+def test_pypy_on_linux_has_links_to_its_program_and_its_library_beside_it() -> None:
+    assert required_members(PYPY, on("linux")) == {
+        "LICENSE": Kind.FILE,
+        "BUILD-INFO.json": Kind.FILE,
+        "README.rst": Kind.FILE,
+        "lib/pypy3.11/os.py": Kind.FILE,
+        "bin/pypy3.11": Kind.PROGRAM,
+        "bin/pypy": link_to("pypy3.11"),
+        "bin/python3": link_to("pypy3.11"),
+        "bin/libpypy3.11-c.so": Kind.FILE,
+    }
+
+
+def test_pypy_on_windows_has_copies_at_the_top_and_its_own_files() -> None:
+    assert required_members(PYPY, on("windows")) == {
+        "LICENSE": Kind.FILE,
+        "BUILD-INFO.json": Kind.FILE,
+        "README.rst": Kind.FILE,
+        "Lib/os.py": Kind.FILE,
+        "pypy3.11.exe": Kind.FILE,
+        "pypy.exe": Kind.FILE,
+        "python3.exe": Kind.FILE,
+        "libpypy3.11-c.dll": Kind.FILE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("system", "program", "library"),
+    [
+        ("linux", "bin/pypy3.11", "bin/libpypy3.11-c.so"),
+        ("darwin", "bin/pypy3.11", "bin/libpypy3.11-c.dylib"),
+        ("windows", "pypy3.11.exe", "libpypy3.11-c.dll"),
+    ],
+)
+def test_every_system_has_its_own_place_and_suffix(system: str, program: str, library: str) -> None:
+    assert program_path("pypy3.11", on(system)) == program
+    assert library_path(PYPY, on(system)) == library
+
+
+def test_a_link_is_known_by_its_target() -> None:
+    assert link_to("pypy3.11") == "a link to pypy3.11"

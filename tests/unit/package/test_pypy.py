@@ -1,0 +1,312 @@
+"""The tree of PyPy: what upstream's packager is given, and what is kept of what it makes."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.effects.engine import ContainerStep
+from pipeline.environment import ready_environment
+from pipeline.errors import PackageError
+from pipeline.model.configs import Config, PyPyPackage
+from pipeline.package.assembly import Assembled, Translated
+from pipeline.package.pypy import assemble, debug_entries, input_digests, tree_entries
+from pipeline.plan import Job
+from tests.factories import changed, make_config, make_pin, make_pypy_job, make_pypy_package
+from tests.fakes import (
+    Ran,
+    World,
+    given_files,
+    make_job,
+    make_world,
+    replace_text,
+    stage_output,
+    write_text,
+)
+
+STEM: Final = "pypy3.11-v7.3.23-linux64"
+WHEEL: Final = make_pin(filename="pip-24.0-py3-none-any.whl")
+
+
+@pytest.fixture
+def package() -> PyPyPackage:
+    """What PyPy says of its archives, with a pinned wheel."""
+    return make_pypy_package(wheels=("pip",), without=("_tkinter",))
+
+
+@pytest.fixture
+def job(package: PyPyPackage) -> Job:
+    job = make_pypy_job()
+    return changed(job, interpreter=changed(job.interpreter, package=package))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """The toy's world with the shipped pins; every download is what its file is called."""
+    made = make_world(tmp_path / "project")
+    shipped = make_config(pins={**make_config().pins, "pip": WHEEL})
+    made.http.files.update({pin.filename: pin.filename.encode() for pin in shipped.pins.values()})
+    return replace(made, ctx=replace(made.ctx, config=with_environments(made.ctx.config, shipped)))
+
+
+def with_environments(toy: Config, shipped: Config) -> Config:
+    """Return the shipped configuration with the toy's images."""
+    return changed(shipped, bases=toy.bases, environments=toy.environments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packager:
+    """What upstream's packager does in a container."""
+
+    built: Sequence[str]
+    skipped: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    top: str = STEM
+
+    def __call__(self, step: ContainerStep) -> Ran:
+        """Make a small tree, and tell what became of each module."""
+        modules = {"built": self.built, "skipped": self.skipped, "failed": self.failed}
+        tree = f"tree/{self.top}"
+        return Ran(
+            lines=(step.name,),
+            files={
+                "modules.json": json.dumps(modules).encode(),
+                "ccache/0/object": b"compiled",
+                f"{tree}/LICENSE": b"MIT\n",
+                f"{tree}/bin/pypy3.11": b"\x7fELF",
+                f"{tree}/bin/pypy3.11.debug": b"symbols",
+                f"{tree}/lib/pypy3.11/os.py": b"",
+                f"{tree}/lib/pypy3.11/__pycache__/os.pypy311.pyc": b"",
+            },
+            links={f"{tree}/bin/pypy3": "pypy3.11"},
+        )
+
+
+def assembled(world: World, job: Job) -> Assembled:
+    environment = ready_environment(world.ctx, "translate", job.platform)
+    temporary = world.ctx.root / "temporary"
+    temporary.mkdir()
+    for name in ("source.tar", "products.tar"):
+        (world.ctx.root / name).write_bytes(b"")
+    translated = Translated(
+        source=world.ctx.root / "source.tar", products=world.ctx.root / "products.tar"
+    )
+    with stage_output(world.ctx) as stage:
+        return assemble(world.ctx, job, translated, environment, temporary, stage)
+
+
+def test_the_tree_is_what_the_packager_made_without_what_it_left_behind(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    world.engine.scripts["package"] = Packager(built=[*package.modules], skipped=["_tkinter"])
+
+    tree = assembled(world, job)
+
+    assert [(entry.path, entry.executable, entry.link) for entry in tree.entries] == [
+        (f"{STEM}/LICENSE", False, None),
+        (f"{STEM}/bin/pypy3", False, "pypy3.11"),
+        (f"{STEM}/bin/pypy3.11", True, None),
+        (f"{STEM}/lib/pypy3.11/os.py", False, None),
+    ]
+    assert [entry.path for entry in tree.debug] == [f"{STEM}-debug/bin/pypy3.11.debug"]
+    assert tree.modules == tuple(sorted(package.modules))
+    assert tree.skipped == ("_tkinter",)
+
+
+def test_the_packager_finds_everything_that_it_would_fetch(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    seen: dict[str, bytes] = {}
+    usual = Packager(built=[*package.modules])
+
+    def look(step: ContainerStep) -> Ran:
+        seen.update(given_files(replace(step, inputs=step.inputs[2:])))
+        return usual(step)
+
+    world.engine.scripts["package"] = look
+
+    assembled(world, job)
+
+    settings = json.loads(seen.pop("build/in/settings.json"))
+    pins = world.ctx.config.pins
+    libraries = {
+        f"/build/in/embedded/{pins[library.pin].filename}": pins[library.pin]
+        for library in package.embedded.values()
+    }
+    assert {name: data.decode() for name, data in seen.items()} == {
+        "build/in/run_packager.py": "import json\n",
+        f"build/in/wheels/{WHEEL.filename}": WHEEL.filename,
+        **{path.removeprefix("/"): pin.filename for path, pin in libraries.items()},
+    }
+    assert (settings["stem"], settings["portable"]) == (STEM, package.portable)
+    assert settings["without"] == ["_tkinter"]
+    assert {item["file"]: item["sha256"] for item in settings["embedded"].values()} == {
+        path: pin.sha256 for path, pin in libraries.items()
+    }
+    assert {module: item["commands"] for module, item in settings["embedded"].items()} == {
+        module: [list(command) for command in library.commands]
+        for module, library in package.embedded.items()
+    }
+
+
+def test_the_packager_runs_with_a_fixed_environment_and_asks_no_index(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    world.engine.scripts["package"] = Packager(built=[*package.modules])
+
+    assembled(world, job)
+
+    (step,) = world.engine.steps
+    assert step.command == ("pypy", "/build/in/run_packager.py", "/build/in/settings.json")
+    assert [path.name for path in step.inputs] == [
+        *("source.tar", "products.tar", "in.tar", "ccache.tar")
+    ]
+    assert step.timeout == package.timeout
+    assert (step.environment["PIP_NO_INDEX"], step.environment["PIP_FIND_LINKS"]) == (
+        "1",
+        "/build/in/wheels",
+    )
+    assert step.environment["PYTHONHASHSEED"] == "0"
+    assert step.environment["SOURCE_DATE_EPOCH"] == str(job.revision.epoch)
+
+
+def test_what_the_compiler_cache_learnt_is_kept(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    world.engine.scripts["package"] = Packager(built=[*package.modules])
+
+    assembled(world, job)
+
+    kept = world.ctx.work.path("cache", "ccache", "linux-x86_64", "0", "object")
+    assert kept.read_bytes() == b"compiled"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(
+            {"built": ["_ssl"], "failed": ["lzma"]},
+            "extension modules that must be there were not built: lzma. The log has",
+            id="failed",
+        ),
+        pytest.param(
+            {"built": ["_ssl"]},
+            "extension modules that must be there were not built: lzma. The log has",
+            id="missing",
+        ),
+        pytest.param(
+            {"built": ["_ssl"], "skipped": ["lzma"]},
+            "extension modules that must be there were not built: lzma. The log has",
+            id="skipped",
+        ),
+        pytest.param(
+            {"built": ["_ssl", "lzma"], "failed": ["_other"]},
+            "extension modules that must be there were not built: _other. The log has",
+            id="failed and not asked for",
+        ),
+        pytest.param(
+            {"built": ["_ssl", "lzma", "_new"]},
+            "extension modules were built that no gate knows: _new.",
+            id="unknown",
+        ),
+    ],
+)
+def test_other_modules_than_those_that_are_wanted_stop_the_release(
+    change: Mapping[str, Sequence[str]], expected: str, world: World, job: Job
+) -> None:
+    modules = {"_ssl": ("ssl",), "lzma": ("lzma",)}
+    package = make_pypy_package(modules=modules, embedded={})
+    job = changed(job, interpreter=changed(job.interpreter, package=package))
+    world.engine.scripts["package"] = Packager(
+        built=change["built"], skipped=change.get("skipped", ()), failed=change.get("failed", ())
+    )
+
+    with pytest.raises(PackageError) as caught:
+        assembled(world, job)
+
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b'{"built": []}', id="a part"),
+        pytest.param(b'{"built": [], "skipped": [], "failed": 1}', id="a number"),
+        pytest.param(b"\xff", id="not text"),
+    ],
+)
+def test_a_packager_that_does_not_say_what_it_built_is_a_failure(
+    content: bytes | None, world: World, job: Job
+) -> None:
+    files: dict[str, bytes | Path] = {f"tree/{STEM}/LICENSE": b""}
+    if content is not None:
+        files["modules.json"] = content
+    world.engine.scripts["package"] = lambda _step: Ran(files=files)
+
+    with pytest.raises(PackageError, match=r"modules\.json: cannot be read"):
+        assembled(world, job)
+
+
+def test_a_packager_that_makes_another_directory_is_refused(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    world.engine.scripts["package"] = Packager(built=[*package.modules], top="pypy-nightly")
+
+    with pytest.raises(PackageError, match=f"reported success, but wrote no directory {STEM}"):
+        assembled(world, job)
+
+
+def test_another_kind_of_package_is_not_assembled_here(tmp_path: Path) -> None:
+    toy = make_world(tmp_path / "project")
+
+    with pytest.raises(TypeError, match="toy-linux-x86_64: its package is of kind plain"):
+        assembled(toy, make_job(toy.ctx))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree as the packager leaves it."""
+    names = (
+        *("bin/pypy3.11", "bin/pypy3.11.debug", "bin/libpypy3.11-c.so.debug"),
+        *("lib/pypy3.11/os.py", "lib/pypy3.11/os.py.orig", "lib/pypy3.11/os.py~"),
+        *("lib/pypy3.11/_ssl.o", "lib/pypy3.11/old.pyc", "lib/pypy3.11/debugger.py"),
+        *("lib/pypy3.11/__pycache__/os.py", "lib/pypy3.11/.pytest_cache/README.md"),
+    )
+    for name in names:
+        write_text(tmp_path / "tree" / name, name)
+    (tmp_path / "tree" / "bin" / "pypy3.11.debug").chmod(0o755)
+    return tmp_path / "tree"
+
+
+def test_symbols_and_left_overs_are_not_in_the_tree(tree: Path) -> None:
+    assert [entry.path for entry in tree_entries(tree, "t")] == [
+        *("t/bin/pypy3.11", "t/lib/pypy3.11/debugger.py", "t/lib/pypy3.11/os.py")
+    ]
+
+
+def test_symbols_are_where_a_debugger_finds_them_and_no_programs(tree: Path) -> None:
+    entries = list(debug_entries(tree, "t"))
+
+    assert [(entry.path, entry.executable) for entry in entries] == [
+        ("t-debug/bin/libpypy3.11-c.so.debug", False),
+        ("t-debug/bin/pypy3.11.debug", False),
+    ]
+
+
+def test_every_pin_and_the_packager_s_driver_are_inputs(world: World, package: PyPyPackage) -> None:
+    before = input_digests(world.ctx, package)
+    replace_text(world.ctx.root / "dockerfiles" / "pypy" / "run_packager.py", "json", "os")
+
+    after = input_digests(world.ctx, package)
+
+    digests = {name: world.ctx.config.pins[name].sha256 for name in package.pins}
+    script = hashlib.sha256(b"import json\n").hexdigest()
+    assert before == {"pypy/run_packager.py": script, **digests}
+    assert after != before
