@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from pipeline import tables
+from pipeline.bootstrap import with_bootstraps
 from pipeline.config import json_schemas, known, load_config
 from pipeline.doctor import diagnose, provision, require_healthy
 from pipeline.effects.clock import utc_now
@@ -321,6 +322,7 @@ def _run_stages(arguments: argparse.Namespace, console: Console) -> int:
             require_healthy(diagnose(ctx, _channel(ctx.config, arguments)))
         plan = _plan(ctx, arguments, platform.machine())
         store = _store(ctx, plan.channel_config, arguments)
+        plan = with_bootstraps(ctx, plan, store)
         outcome = run_plan(ctx, plan, store, arguments.last)
     if ctx.dry_run:
         tables.show_plan(console, plan)

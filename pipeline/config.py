@@ -23,6 +23,7 @@ from pipeline.model.configs import (
     PinsFile,
     PlatformsFile,
     PyPyPackage,
+    ReleaseBootstrap,
     TranslationConfig,
 )
 from pipeline.model.platforms import Platform
@@ -189,6 +190,7 @@ def _check_platforms(config: Config) -> None:
 
 def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig) -> None:
     _check_collector(file, interpreter)
+    _check_bootstrap(config, file, interpreter)
     for platform in interpreter.platforms:
         row = known("platform", platform, config.platforms, where=f"{file}: key platforms")
         _check_jit(file, interpreter.translation, row)
@@ -197,6 +199,8 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
     if isinstance(interpreter.package, PyPyPackage):
         for pin in interpreter.package.pins:
             known("pin", pin, config.pins, where=f"{file}: key package")
+    for pin in interpreter.verify.toolchain:
+        known("pin", pin, config.pins, where=f"{file}: key verify.toolchain")
     _check_smoke_tests(config, file, interpreter)
     environments = {
         "translation.environment": (interpreter.translation.environment,),
@@ -216,6 +220,13 @@ def _check_smoke_tests(config: Config, file: str, interpreter: InterpreterConfig
         for name in test.environments:
             where = f"{file}: key verify.smoke: test {test.name}: environments"
             known("environment", name, dict.fromkeys(interpreter.verify.environments), where=where)
+
+
+def _check_bootstrap(config: Config, file: str, interpreter: InterpreterConfig) -> None:
+    bootstrap = interpreter.translation.bootstrap
+    if isinstance(bootstrap, ReleaseBootstrap):
+        where = f"{file}: key translation.bootstrap.interpreter"
+        known("interpreter", bootstrap.interpreter, config.interpreters, where=where)
 
 
 def _check_jit(file: str, translation: TranslationConfig, platform: Platform) -> None:

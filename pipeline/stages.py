@@ -195,7 +195,7 @@ def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Transla
     name = job.interpreter.translation.environment
 
     def key(environments: tuple[Environment, ...]) -> str:
-        inputs = translate_stage.translation_inputs(job, source.record, environments[0])
+        inputs = translate_stage.translation_inputs(ctx, job, source.record, environments[0])
         return content_key(Stage.TRANSLATE, translate_stage.VERSION, **inputs)
 
     archive = source.directory / source.record.archive

@@ -1,15 +1,27 @@
 """The tables that commands end with; what they show is decided elsewhere."""
 
 from pathlib import Path
+from typing import Final
 
 from pipeline.doctor import CheckResult
 from pipeline.effects.console import Console
 from pipeline.model.configs import Config
 from pipeline.model.naming import release_prefix
-from pipeline.model.records import Phase
+from pipeline.model.records import Phase, Translation
 from pipeline.plan import Plan
 from pipeline.run import Outcome
 from pipeline.stages import ReleaseOutcome
+
+GIB: Final = 1 << 30
+JOB_COLUMNS: Final = (
+    "identifier",
+    "this run",
+    "translated in",
+    "CPU",
+    "peak",
+    "ccache hits",
+    "phases (s)",
+)
 
 
 def show_config(console: Console, config: Config) -> None:
@@ -69,11 +81,11 @@ def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
         (
             item.job.identifier,
             "finished before" if item.cached else f"{item.seconds:.1f} s",
-            _phases(item.translation.record.phases) if item.translation else "",
+            *(_translation(item.translation.record) if item.translation else ("",) * 5),
         )
         for item in outcome.jobs
     ]
-    console.table("Jobs", ("identifier", "this run", "translation phases (s)"), rows)
+    console.table("Jobs", JOB_COLUMNS, rows)
     for item in outcome.jobs:
         if item.verification is not None and not item.verification.cached:
             gates = [
@@ -84,6 +96,18 @@ def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
         files = [(item.filename, f"{item.size:,}", item.sha256) for item in release.files]
         console.table(release.release.release, ("file", "bytes", "sha256"), files)
         _show_release(console, release, store)
+
+
+def _translation(record: Translation) -> tuple[str, ...]:
+    used, cache = record.resources, record.compiler_cache
+    compilations = cache.hits + cache.misses
+    return (
+        f"{used.wall_seconds:.0f} s",
+        f"{used.cpu_seconds:.0f} s",
+        f"{used.peak_bytes / GIB:.1f} GiB",
+        f"{cache.hits} of {compilations}",
+        _phases(record.phases),
+    )
 
 
 def _phases(phases: tuple[Phase, ...]) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -233,8 +233,8 @@ def write_project(root: Path, *, key: str = KEY) -> Path:
         write_text(configs / path, text)
     write_text(root / "dockerfiles" / "translate.Dockerfile", "ARG BASE\nFROM $BASE\n")
     write_text(root / "dockerfiles" / "bootstrap" / "sitecustomize.py", "import sys\n")
-    write_text(root / "dockerfiles" / "bootstrap" / "translate.sh", "#!/bin/sh\n")
-    write_text(root / "dockerfiles" / "pypy" / "run_packager.py", "import json\n")
+    write_text(root / "dockerfiles" / "steps" / "translate.sh", "#!/bin/sh\n")
+    write_text(root / "dockerfiles" / "steps" / "run_packager.py", "import json\n")
     write_text(root / "dockerfiles" / "seccomp.json", '{"defaultAction": "SCMP_ACT_ALLOW"}\n')
     write_text(root / "packaging" / "tarball" / "assemble.sh", "#!/bin/sh\n")
     return root
@@ -302,6 +302,7 @@ class ProcessCall:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     tool: Tool
+    without: Collection[str] = ()
 
 
 class FakeProcess(ProcessRunner):
@@ -328,13 +329,15 @@ class FakeProcess(ProcessRunner):
         tool: Tool,
         timeout: float = 600,  # noqa: ARG002 - nothing takes time
         environment: Mapping[str, str] | None = None,
+        without: Collection[str] = (),
         check: bool = True,
     ) -> Completed:
         """Answer a command."""
         words = tuple(str(word) for word in argv)
         if words[0] in self.missing:
             raise MissingToolError(tool.program, purpose=tool.purpose, package=tool.package)
-        self.calls.append(ProcessCall(argv=words, environment=environment or {}, tool=tool))
+        call = ProcessCall(argv=words, environment=environment or {}, tool=tool, without=without)
+        self.calls.append(call)
         done = self._answer(words).completed(words)
         if check and done.status != 0:
             msg = f"{' '.join(words)}: exit status {done.status}\n{done.last_lines}"
@@ -712,6 +715,7 @@ def translated(step: ContainerStep) -> Ran:
     files: dict[str, bytes | Path] = {
         **{f"products/{product}": ELF for product in products},
         "resources": RESOURCES.encode(),
+        "cpu-nanoseconds": b"",
         "ccache-statistics": CCACHE_STATISTICS.encode(),
         "ccache/0/object": b"compiled",
     }

@@ -251,7 +251,8 @@ class SmokeTest(Model):
 
     ``gate`` is the permanent id of what it shows; tests with one id are one gate. It is run in
     ``environments``, or in all of them. ``{root}`` stands for the unpacked directory, ``{tests}``
-    for the copied test files, ``{scratch}`` for an empty writable directory. ``stdout`` is compared
+    for the copied test files, ``{toolchain}`` for the unpacked pins, ``{scratch}`` for an empty
+    writable directory. ``stdout`` is compared
     exactly, ``stdout_file`` is a path among the test files; ``stderr_contains`` must all occur.
     ``timeout`` is in seconds.
     """
@@ -297,6 +298,9 @@ class SymbolRules(Model):
 class VerifyConfig(Model):
     """What the gates expect of an archive, beyond what they expect of every archive.
 
+    ``test_files`` is a directory of ``translation_configs/`` that is copied beside the archive;
+    ``more_files`` are others, copied into it by name. ``toolchain`` are pins that are unpacked
+    there, for a test that translates.
     ``needed`` are the libraries that every binary may need of the system, ``needed_by`` more of
     them for single files. ``build_paths`` are paths of the build environment that a file is known
     to hold. ``report`` prints what the interpreter says of itself, as JSON. Keys of ``needed_by``
@@ -305,6 +309,8 @@ class VerifyConfig(Model):
 
     environments: Annotated[tuple[Name, ...], Field(min_length=1)]
     test_files: RelativePath
+    more_files: dict[Name, RelativePath] = Field(default_factory=dict)
+    toolchain: tuple[Name, ...] = ()
     needed: tuple[str, ...]
     needed_by: dict[RelativePath, tuple[str, ...]] = Field(default_factory=dict)
     build_paths: dict[RelativePath, tuple[str, ...]] = Field(default_factory=dict)

@@ -26,7 +26,7 @@ from pipeline.source.runner import BUILDER
 from pipeline.translate.command import SEARCH_PATH, TEMPORARY
 from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compiler_cache
 
-PACKAGER: Final = "pypy/run_packager.py"
+PACKAGER: Final = "steps/run_packager.py"
 WHEELS: Final = "/build/in/wheels"
 MODULES_NAME: Final = "modules.json"
 DEBUG_SUFFIX: Final = ".debug"

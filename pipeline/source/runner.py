@@ -66,7 +66,7 @@ def make_source(ctx: Context, job: Job, stage: StageOutput) -> SourceTree:
         toolchain = Path(temporary)
         for name in job.interpreter.source.toolchain:
             stage.step.phase(f"fetch {name} {ctx.config.pins[name].version}")
-            _add_to_toolchain(ctx, ctx.config.pins[name], toolchain, stage.step)
+            add_to_toolchain(ctx, ctx.config.pins[name], toolchain, stage.step)
         with _source_entries(ctx, job) as source:
             stage.step.phase("pack")
             entries = [
@@ -140,7 +140,7 @@ def _released_source(job: Job, source: list[Entry], stage: StageOutput) -> Artif
     return describe(path, ArtifactKind.SOURCE_GZ, None)
 
 
-def _add_to_toolchain(ctx: Context, pin: Pin, toolchain: Path, step: Step) -> None:
+def add_to_toolchain(ctx: Context, pin: Pin, toolchain: Path, step: Step) -> None:
     """Unpack a pinned wheel, or the packages of a pinned sdist, into *toolchain*."""
     downloads = ctx.work.path("cache", "downloads")
     fetched = ctx.http.download(pin, downloads, lambda count: step.advance(count, pin.size))

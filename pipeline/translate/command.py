@@ -13,9 +13,11 @@ SOURCE: Final = "/build/source"
 TOOLCHAIN: Final = "/build/toolchain"
 SHIM: Final = "/build/shim"
 OUTPUT: Final = "/build/out"
+INPUT: Final = "/build/in"
 TEMPORARY: Final = "/build/tmp"
 BOOTSTRAP: Final = "/build/bootstrap"
 RESOURCES_FILE: Final = "resources"
+CPU_FILE: Final = "cpu-nanoseconds"
 PRODUCTS: Final = "products"
 CCACHE_STATISTICS: Final = "ccache-statistics"
 # The compilers' names lead to ccache first, so nothing that records a compiler sees another name.
@@ -62,7 +64,7 @@ def translation_command(job: Job, make_jobs: int) -> tuple[str, ...]:
     translation = job.interpreter.translation
     return (
         "sh",
-        f"{SHIM}/translate.sh",
+        f"{INPUT}/translate.sh",
         *translation.products,
         "--",
         "setarch",
@@ -132,17 +134,21 @@ def phase_times(log: Iterable[str]) -> tuple[Phase, ...]:
     return tuple(Phase(name=match[1], seconds=float(match[2])) for match in found if match)
 
 
-def parse_resources(text: str) -> Resources:
-    """Read GNU time's line: wall, user and system seconds, and the peak in KiB.
+def parse_resources(text: str, cpu_nanoseconds: str) -> Resources:
+    """Read GNU time's line (wall, user and system seconds, the peak in KiB) and the group's CPU.
+
+    GNU time misses processes that are never waited for, and RPython's compilers are such; its
+    times stand in where an engine gives containers no control group.
 
     Raises:
-        TranslationError: it has another form.
+        TranslationError: they have another form.
     """
     try:
         wall, user, system, peak = text.split()[-4:]
+        group = int(cpu_nanoseconds) / 1e9 if cpu_nanoseconds.strip() else 0.0
         return Resources(
             wall_seconds=float(wall),
-            cpu_seconds=round(float(user) + float(system), 2),
+            cpu_seconds=round(max(group, float(user) + float(system)), 2),
             peak_bytes=int(peak) * 1024,
         )
     except ValueError as error:

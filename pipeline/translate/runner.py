@@ -5,7 +5,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Final
 
-from pipeline.effects.archives import entries_of, unpack, write_archive
+from pipeline.effects.archives import Entry, entries_of, unpack, write_archive
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.engine import ContainerStep
@@ -14,8 +14,10 @@ from pipeline.errors import StepSilentError, StepTimeoutError, TranslationError
 from pipeline.model.records import Environment, SourceTree, Translation
 from pipeline.plan import Job
 from pipeline.source.runner import BUILDER
+from pipeline.translate.bootstrap import bootstrap_archives
 from pipeline.translate.command import (
     CCACHE_STATISTICS,
+    CPU_FILE,
     OUTPUT,
     PHASES,
     PRODUCTS,
@@ -34,16 +36,20 @@ from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compi
 
 VERSION: Final = 2
 SECCOMP_PROFILE: Final = "seccomp.json"
+SCRIPT: Final = "steps/translate.sh"
 LOG_NAME: Final = "translation.log"
 PRODUCTS_NAME: Final = "products.tar"
 LAST_LINES: Final = 25
 
 
-def translation_inputs(job: Job, source: SourceTree, environment: Environment) -> dict[str, object]:
+def translation_inputs(
+    ctx: Context, job: Job, source: SourceTree, environment: Environment
+) -> dict[str, object]:
     """Return everything that decides a translation's bytes; the number of make jobs does not."""
     translation = job.interpreter.translation
     return {
         "source": source.sha256,
+        "script": sha256_of(_script(ctx)),
         "environment": environment.digest,
         "platform": job.platform.identifier,
         "mode": job.mode,
@@ -91,14 +97,19 @@ def translate(
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = translation_command(job, ctx.engine.info().cpus)
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
-        inputs = (source_archive, compiler_cache_archive(ctx, job, Path(temporary)))
+        inputs = (
+            source_archive,
+            _script_archive(ctx, job, Path(temporary)),
+            compiler_cache_archive(ctx, job, Path(temporary)),
+            *bootstrap_archives(ctx, job, Path(temporary)),
+        )
         step = _container_step(ctx, job, inputs, environment, command, stage.key)
         _run(ctx, step, Path(temporary), log_path, stage.step)
         output = Path(temporary, Path(OUTPUT).name)
         keep_compiler_cache(ctx, job, output)
         stage.step.phase("pack the products")
         products = _pack_products(job, output, stage.directory)
-        resources = parse_resources(_told(output, RESOURCES_FILE))
+        resources = parse_resources(_told(output, RESOURCES_FILE), _told(output, CPU_FILE))
         compiler_cache = parse_ccache(_told(output, CCACHE_STATISTICS))
     text = log_path.read_text(encoding="utf-8")
     (stage.directory / LOG_NAME).write_text(text, encoding="utf-8")
@@ -153,6 +164,18 @@ def _container_step(
         timeout=job.interpreter.translation.timeout,
         silence=job.interpreter.translation.silence,
     )
+
+
+def _script_archive(ctx: Context, job: Job, temporary: Path) -> Path:
+    """Return a tar file with the script that runs the translation."""
+    archive = temporary / "script.tar"
+    entry = Entry(path=f"build/in/{Path(SCRIPT).name}", content=_script(ctx))
+    write_archive(archive, [entry], epoch=job.revision.epoch, owner=BUILDER)
+    return archive
+
+
+def _script(ctx: Context) -> Path:
+    return ctx.root / "dockerfiles" / SCRIPT
 
 
 def _pack_products(job: Job, output: Path, directory: Path) -> dict[str, str]:

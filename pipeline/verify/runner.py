@@ -14,6 +14,7 @@ from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.configs import PyPyPackage
 from pipeline.model.records import BuildInfo, Environment, GateResult, Package, Verification
 from pipeline.plan import Job
+from pipeline.source.tree import tree_digest
 from pipeline.verify.contents import CONTENT_GATES, glibc_floor
 from pipeline.verify.gates import Gate, check_gates, stop_on
 from pipeline.verify.hardening import HARDENING_GATES
@@ -26,6 +27,7 @@ from pipeline.verify.running import (
     Installed,
     installed,
     smoke_gates,
+    test_directories,
 )
 from pipeline.verify.tree import Tree
 
@@ -37,17 +39,15 @@ def verify_inputs(
     ctx: Context, job: Job, package: Package, environments: tuple[Environment, ...]
 ) -> dict[str, object]:
     """Return everything that decides the verdict."""
-    tests = Path(ctx.config.root) / job.interpreter.verify.test_files
+    root = Path(ctx.config.root)
+    directories = test_directories(job.interpreter).items()
     return {
         "archives": {item.filename: item.sha256 for item in package.artifacts},
         "config": job.interpreter.verify.model_dump(mode="json"),
         "platform": job.platform.model_dump(mode="json"),
         "environments": [environment.digest for environment in environments],
-        "tests": {
-            path.relative_to(tests).as_posix(): sha256_of(path)
-            for path in sorted(tests.rglob("*"))
-            if path.is_file()
-        },
+        "tests": {name: tree_digest(root / directory) for name, directory in directories},
+        "pins": [ctx.config.pins[name].sha256 for name in job.interpreter.verify.toolchain],
     }
 
 
@@ -147,7 +147,7 @@ def _run_gates(
     passed, failures = list[GateResult](), list[str]()
     for index, environment in enumerate(environments):
         stage.step.phase(f"run in {environment.name}")
-        with installed(ctx, job, archive, environment) as subject:
+        with installed(ctx, job, archive, environment, stage.step) as subject:
             more, found = check_gates(_gates(job, environment.name, first=index == 0), subject)
             passed += more
             failures += found

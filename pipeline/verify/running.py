@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.effects.archives import Entry, Owner, entries_of, write_archive
+from pipeline.effects.console import Step
 from pipeline.effects.context import Context
 from pipeline.effects.engine import Session
 from pipeline.effects.process import Completed
@@ -23,12 +24,15 @@ from pipeline.model.configs import InterpreterConfig, OptionProofs, PyPyPackage,
 from pipeline.model.layout import program_path
 from pipeline.model.records import Environment
 from pipeline.plan import Job
+from pipeline.source.runner import add_to_toolchain
+from pipeline.source.tree import kept_entries
 from pipeline.verify.gates import Finding, Gate, Verdict
 from pipeline.verify.identity import extension_suffix
 
 PLACE: Final = "/tmp/verify"  # noqa: S108 - in a container of our own
 UNPACKED: Final = f"{PLACE}/un packed"
 TESTS: Final = f"{PLACE}/tests"
+TOOLCHAIN: Final = f"{PLACE}/toolchain"
 SCRATCH: Final = f"{PLACE}/scratch"
 LOG: Final = f"{PLACE}/log"
 TESTER: Final = Owner(uid=1000, gid=1000)
@@ -75,6 +79,7 @@ class Installed:
         places = {
             "{root}": f"{UNPACKED}/{self.job.stem}",
             "{tests}": TESTS,
+            "{toolchain}": TOOLCHAIN,
             "{scratch}": SCRATCH,
         }
         return self.session.call(
@@ -93,7 +98,7 @@ def _replaced(word: str, places: Mapping[str, str]) -> str:
 
 @contextmanager
 def installed(
-    ctx: Context, job: Job, archive: Path, environment: Environment
+    ctx: Context, job: Job, archive: Path, environment: Environment, step: Step
 ) -> Iterator[Installed]:
     """Unpack *archive* with the container's own tar, and copy the test files beside it.
 
@@ -102,12 +107,16 @@ def installed(
     """
     tests = Path(ctx.config.root) / job.interpreter.verify.test_files
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
-        inputs = Path(temporary, "in.tar")
+        inputs, toolchain = Path(temporary, "in.tar"), Path(temporary, "toolchain")
+        for name in job.interpreter.verify.toolchain:
+            toolchain.mkdir(exist_ok=True)
+            add_to_toolchain(ctx, ctx.config.pins[name], toolchain, step)
         entries = [
             Entry(path=f"verify/{archive.name}", content=archive),
             Entry(path="verify/un packed", directory=True),
             Entry(path="verify/scratch", directory=True),
-            *entries_of(tests, "verify/tests"),
+            *_test_entries(ctx, job),
+            *entries_of(toolchain, "verify/toolchain"),
         ]
         write_archive(inputs, entries, epoch=job.revision.epoch, owner=TESTER)
         with ctx.engine.session(environment.image_id) as session:
@@ -123,6 +132,18 @@ def installed(
                 session=session,
                 tests=tests,
             )
+
+
+def _test_entries(ctx: Context, job: Job) -> Iterator[Entry]:
+    for name, directory in test_directories(job.interpreter).items():
+        yield from kept_entries(Path(ctx.config.root) / directory, f"verify/{name}")
+
+
+def test_directories(interpreter: InterpreterConfig) -> dict[str, str]:
+    """Return the directories of ``translation_configs/`` that are copied, by their new places."""
+    rules = interpreter.verify
+    more = {f"tests/{name}": directory for name, directory in rules.more_files.items()}
+    return {"tests": rules.test_files, **more}
 
 
 def smoke_gates(tests: Iterable[SmokeTest], environment: str) -> tuple[Gate[Installed], ...]:

@@ -339,7 +339,6 @@ def test_a_changed_checkout_is_no_commit(
     assert revision.short.endswith("+")
 
 
-@pytest.mark.xfail(reason="git status obeys status.showUntrackedFiles, git ls-files does not")
 def test_a_new_file_counts_whatever_a_person_wants_to_be_shown(
     world: World, upstream: Upstream, config: Path
 ) -> None:
@@ -382,7 +381,6 @@ def test_a_directory_without_git_is_the_digest_of_its_files(world: World, tmp_pa
     assert (len(revision.revision), revision.dirty, revision.branch) == (64, True, None)
 
 
-@pytest.mark.xfail(reason="git looks for a repository in the directories above, too")
 def test_a_directory_without_git_below_a_repository_is_no_checkout_of_it(
     world: World, upstream: Upstream
 ) -> None:
@@ -395,7 +393,6 @@ def test_a_directory_without_git_below_a_repository_is_no_checkout_of_it(
     assert (len(revision.revision), revision.dirty, revision.branch) == (64, True, None)
 
 
-@pytest.mark.xfail(reason="GIT_DIR and the like are passed on to git")
 def test_a_checkout_is_not_mistaken_for_another_inside_a_hook(
     world: World, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,7 +468,6 @@ def test_the_source_archive_has_the_same_bytes_wherever_it_is_made(
     assert len(digests) == 1
 
 
-@pytest.mark.xfail(reason="git archive obeys core.autocrlf")
 def test_a_person_s_line_ends_do_not_reach_the_source_archive(
     world: World, upstream: Upstream, config: Path
 ) -> None:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs a translation and collects what it made: translate.sh PRODUCT... -- COMMAND...
 # PRODUCTs are files and directories of /build/source. /build/out gets them under products/, what
-# GNU time measured as resources, and what ccache did as ccache-statistics.
+# GNU time and the container's control group measured as resources and cpu-nanoseconds, and what
+# ccache did as ccache-statistics.
 set -eu
 
 products=
@@ -11,8 +12,18 @@ while [ "$1" != -- ]; do
 done
 shift
 
+# All processes count, also those that the toolchain forks off and never waits for.
+cpu_nanoseconds() {
+  if [ -r /sys/fs/cgroup/cpuacct/cpuacct.usage ]; then
+    cat /sys/fs/cgroup/cpuacct/cpuacct.usage
+  elif [ -r /sys/fs/cgroup/cpu.stat ]; then
+    sed -n 's/^usage_usec \(.*\)/\1000/p' /sys/fs/cgroup/cpu.stat
+  fi
+}
+
 ccache --zero-stats >/dev/null
 /usr/bin/time --output=/build/out/resources --format='%e %U %S %M' "$@"
+cpu_nanoseconds >/build/out/cpu-nanoseconds
 ccache --print-stats >/build/out/ccache-statistics
 mkdir /build/out/products
 cd /build/source

@@ -1,0 +1,93 @@
+"""Self-hosting: finds the released interpreter that is to run the RPython toolchain."""
+
+from pathlib import Path
+
+from pipeline.effects.context import Context
+from pipeline.effects.files import sha256_of, write_atomically
+from pipeline.effects.store import Store
+from pipeline.errors import DigestMismatchError, SourceError
+from pipeline.model import naming
+from pipeline.model.artifacts import Artifact, ArtifactKind
+from pipeline.model.configs import InterpreterConfig, ReleaseBootstrap
+from pipeline.model.ledger import Event, Ledger
+from pipeline.model.records import BootstrapRelease
+from pipeline.plan import Job, Plan
+from pipeline.publish.ledger import read_ledger
+from pipeline.translate.bootstrap import bootstrap_path
+
+
+def with_bootstraps(ctx: Context, plan: Plan, store: Store) -> Plan:
+    """Return *plan* with the bootstrap release of each job that wants one, fetched into the cache.
+
+    Raises:
+        SourceError: the store has no final release of it for the platform.
+        DigestMismatchError: the store's file is not the one in the ledger.
+    """
+    if not any(_wanted(job) for job in plan.jobs):
+        return plan
+    ledger, _ = read_ledger(store)
+    releases = []
+    for release in plan.releases:
+        jobs = tuple(_with_bootstrap(ctx, job, ledger, store) for job in release.jobs)
+        releases.append(release.model_copy(update={"jobs": jobs}))
+    return plan.model_copy(update={"releases": tuple(releases)})
+
+
+def newest_release(ledger: Ledger, interpreter: str, platform: str) -> tuple[Event, Artifact]:
+    """Return the newest final release of *interpreter* that has an archive for *platform*. Pure.
+
+    Raises:
+        SourceError: there is none.
+    """
+    found = [
+        (event, artifact)
+        for event in ledger.events
+        if event.interpreter == interpreter and event.stable
+        for artifact in event.files
+        if (artifact.kind, artifact.platform) == (ArtifactKind.ARCHIVE_ZST, platform)
+    ]
+    if not found:
+        msg = (
+            f"the store has no final release of {interpreter} for {platform} to translate with. "
+            'Release it first, or take the image\'s: translation.bootstrap = { kind = "image" }.'
+        )
+        raise SourceError(msg)
+    return max(found, key=lambda item: item[0].interpreter_version)
+
+
+def _wanted(job: Job) -> ReleaseBootstrap | None:
+    bootstrap = job.interpreter.translation.bootstrap
+    return bootstrap if isinstance(bootstrap, ReleaseBootstrap) else None
+
+
+def _with_bootstrap(ctx: Context, job: Job, ledger: Ledger, store: Store) -> Job:
+    wanted = _wanted(job)
+    if wanted is None:
+        return job
+    event, artifact = newest_release(ledger, wanted.interpreter, job.platform.identifier)
+    config: InterpreterConfig = ctx.config.interpreters[wanted.interpreter]
+    release = BootstrapRelease(
+        release=event.release, artifact=artifact, executable=config.package.executable
+    )
+    path = bootstrap_path(ctx, release)
+    if not path.exists() or sha256_of(path) != artifact.sha256:
+        _fetch(store, event, artifact, path)
+    return job.model_copy(update={"bootstrap": release})
+
+
+def _fetch(store: Store, event: Event, artifact: Artifact, path: Path) -> None:
+    key = naming.store_key(event.product, event.release, artifact.filename)
+    present = store.read(key)
+    if present is None:
+        msg = f"{key}: is in the ledger, but not in the store. Run: python -m pipeline publish"
+        raise SourceError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, present.data)
+    if (actual := sha256_of(path)) != artifact.sha256:
+        path.unlink()
+        raise DigestMismatchError(
+            key,
+            expected=artifact.sha256,
+            actual=actual,
+            remedy="The store's file was changed after it was published; restore it.",
+        )
