@@ -198,10 +198,9 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
         known("pin", pin, config.pins, where=f"{file}: key source.toolchain")
     if isinstance(interpreter.package, PyPyPackage):
         for pin in interpreter.package.pins:
-            known("pin", pin, config.pins, where=f"{file}: key package")
+            known("pin", pin, config.pins, where=f"{file}: key package.embedded or package.wheels")
     for pin in interpreter.verify.toolchain:
         known("pin", pin, config.pins, where=f"{file}: key verify.toolchain")
-    _check_smoke_tests(config, file, interpreter)
     environments = {
         "translation.environment": (interpreter.translation.environment,),
         "verify.environments": interpreter.verify.environments,
@@ -209,6 +208,7 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
     for key, names in environments.items():
         for name in names:
             known("environment", name, config.environments, where=f"{file}: key {key}")
+    _check_smoke_tests(config, file, interpreter)
 
 
 def _check_smoke_tests(config: Config, file: str, interpreter: InterpreterConfig) -> None:
@@ -219,6 +219,10 @@ def _check_smoke_tests(config: Config, file: str, interpreter: InterpreterConfig
             raise ConfigError(msg)
         for name in test.environments:
             where = f"{file}: key verify.smoke: test {test.name}: environments"
+            known("environment", name, dict.fromkeys(interpreter.verify.environments), where=where)
+    for module, names in interpreter.verify.modules_only_in.items():
+        for name in names:
+            where = f"{file}: key verify.modules_only_in.{module}"
             known("environment", name, dict.fromkeys(interpreter.verify.environments), where=where)
 
 

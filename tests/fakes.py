@@ -577,7 +577,8 @@ class FakeSession:
         )
         self.calls.append(call)
         if "PYPYLOG" in call.environment:
-            self._log = self.jit_log if argv[-1].endswith("hot.toy") else self.gc_log
+            hot = argv[-1].endswith(("hot.toy", "hot_loop.py"))
+            self._log = self.jit_log if hot else self.gc_log
         for words, answer in self._answers.items():
             if argv[-len(words) :] == words:
                 return answer.completed(argv)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -257,6 +258,40 @@ def members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
                 raise UnsafeArchiveError(msg)
         _read_to_end(stream)
     return tuple(found)
+
+
+def zip_members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
+    """Return the headers of a zip file's members in tar's terms, without unpacking anything.
+
+    Directories that are only implied are not listed. A member that is neither file nor directory
+    by its Unix mode has tar's type of it.
+
+    Raises:
+        UnsafeArchiveError: it cannot be read, or holds more than any release does.
+    """
+    with _refusing(path, "not a readable zip archive"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) > MOST_MEMBERS or _unpacked_size(archive) > LARGEST_UNPACKED:
+            msg = f"{path.name}: unpacks to more than the limits allow."
+            raise UnsafeArchiveError(msg)
+        if (damaged := archive.testzip()) is not None:
+            msg = f"{path.name}: {damaged}: is damaged."
+            raise UnsafeArchiveError(msg)
+        return tuple(_tar_header(archive, member) for member in members)
+
+
+def _tar_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(member.filename.rstrip("/"))
+    mode = member.external_attr >> 16
+    header.mode, header.size = stat.S_IMODE(mode), member.file_size
+    header.mtime = int(datetime(*member.date_time, tzinfo=UTC).timestamp())
+    if member.is_dir():
+        header.type = tarfile.DIRTYPE
+    elif stat.S_ISLNK(mode):
+        header.type, header.linkname = tarfile.SYMTYPE, os.fsdecode(archive.read(member))
+    elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        header.type = tarfile.CONTTYPE
+    return header
 
 
 def _read_to_end(stream: IO[bytes]) -> None:

@@ -20,7 +20,14 @@ COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 # git (a hook, a pager, a signature check) may take part.
 VARIABLES: Final[Mapping[str, str]] = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
 # Set inside a hook, and they would turn git to that repository.
-UNSET: Final = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+UNSET: Final = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_WORK_TREE",
+)
 
 
 @dataclass(frozen=True)
@@ -162,12 +169,12 @@ class Checkout:
         """Return the commit that is checked out, or None if the directory is no work tree."""
         if not (self.directory / ".git").exists():
             return None  # git would find a repository that the directory only lies in
-        done = self._git("rev-parse", "--verify", "HEAD")
+        done = self._git("rev-parse", "--verify", "HEAD", check=False)
         return done.text.strip() if done.status == 0 else None
 
     def branch(self) -> str | None:
         """Return the name of the branch that is checked out, or None."""
-        done = self._git("symbolic-ref", "--quiet", "--short", "HEAD")
+        done = self._git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
         return done.text.strip() if done.status == 0 else None
 
     def commit_time(self) -> int:
@@ -196,10 +203,12 @@ class Checkout:
         names = done.stdout.decode("utf-8", "surrogateescape").split("\0")
         return tuple(sorted(name for name in set(names) if name))
 
-    def _git(self, *arguments: str) -> Completed:
+    def _git(self, *arguments: str, check: bool = True) -> Completed:
         return self.process.run(
             [
                 "git",
+                "-C",
+                self.directory,
                 f"--git-dir={self.directory / '.git'}",
                 f"--work-tree={self.directory}",
                 *arguments,
@@ -207,5 +216,5 @@ class Checkout:
             tool=GIT,
             environment=VARIABLES,
             without=UNSET,
-            check=False,
+            check=check,
         )

@@ -53,7 +53,7 @@ class Platform(Model):
     """
 
     identifier: Name
-    os: Annotated[str, StringConstraints(pattern="^linux$")]
+    os: Annotated[str, StringConstraints(pattern="^(linux|darwin|windows)$")]
     machine: str
     libc: Annotated[str, StringConstraints(pattern="^glibc$")]
     word_size: int

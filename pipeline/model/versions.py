@@ -64,7 +64,7 @@ class InterpreterVersion(NamedTuple):
             case (int(major), int(minor), int(micro), str(word), int(serial)) if (
                 word.upper() in Level.__members__
                 and min(major, minor, micro, serial) >= 0
-                and (word, serial) != ("candidate", 0)
+                and (word.upper(), serial) != (Level.CANDIDATE.name, 0)
             ):
                 level = Level[word.upper()]
                 return cls(major, minor, micro, level, 0 if level is Level.FINAL else serial)

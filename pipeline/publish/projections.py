@@ -21,6 +21,8 @@ from pipeline.publish.ledger import JSON_TYPE, read_ledger
 UV_IMPLEMENTATIONS: Final = frozenset({"pypy"})
 ATTEMPTS: Final = 20
 FULL_PYTHON_VERSION: Final = 3
+# uv installs nothing older, and PyPy 2.7 has no lib/pypy2.7/, which it writes into.
+UV_OLDEST: Final = (3, 8)
 
 Platforms = Mapping[str, Platform]
 
@@ -77,8 +79,8 @@ def uv_index(
 ) -> dict[str, dict[str, Any]]:
     """Return uv's metadata: the newest final release of each language version and platform.
 
-    Only implementations that uv knows are listed; a digest is always given, since uv installs
-    an entry without one unverified.
+    Only implementations and versions that uv knows are listed; a digest is always given, since
+    uv installs an entry without one unverified.
     """
     entries: dict[str, dict[str, Any]] = {}
     for event in _newest_first(event for event in events if event.channel == "release"):
@@ -87,6 +89,7 @@ def uv_index(
             not event.stable
             or event.implementation not in UV_IMPLEMENTATIONS
             or len(parts) != FULL_PYTHON_VERSION
+            or tuple(map(int, parts)) < UV_OLDEST
         ):
             continue
         for artifact, platform in _archives(event, platforms):

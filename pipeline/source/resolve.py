@@ -24,6 +24,7 @@ def resolve(ctx: Context, interpreter: InterpreterConfig, selection: Selection) 
 
     Raises:
         SourceError: there is no such source, it may not be released, or it is another version.
+        ConfigError: a version is asked for where the source says which one it is.
     """
     source = interpreter.source
     if selection.version is not None and (

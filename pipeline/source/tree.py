@@ -11,6 +11,7 @@ from pipeline.effects.git import Checkout
 from pipeline.errors import SourceError
 from pipeline.model.base import canonical_json
 
+SHOWN: Final = 100
 IGNORED: Final = frozenset(
     {"__pycache__", ".pytest_cache", ".mypy_cache", ".hypothesis", ".git", ".hg"}
 )
@@ -48,7 +49,8 @@ def tree_digest(directory: Path, entries: Iterable[Entry] | None = None) -> str:
     try:
         return hashlib.sha256(canonical_json(described)).hexdigest()
     except UnicodeEncodeError as error:
-        msg = f"{directory}: a file's name is not UTF-8: {error.object!r}. Rename the file."
+        name = error.object[max(error.start - SHOWN, 0) : error.end + SHOWN]
+        msg = f"{directory}: a file's name is not UTF-8: ...{name!r}... Rename the file."
         raise SourceError(msg) from error
 
 

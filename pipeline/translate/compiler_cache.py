@@ -27,10 +27,12 @@ def keep_compiler_cache(ctx: Context, job: Job, output: Path) -> None:
     """Remember what ccache left in *output*, the step's output directory."""
     if (output / CCACHE).is_dir():
         final = _directory(ctx, job)
-        with new_directory(final.with_name(f"{final.name}.new")) as fresh:
-            shutil.copytree(output / CCACHE, fresh, dirs_exist_ok=True)
+        fresh = final.with_name(f"{final.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
+        with new_directory(fresh) as directory:
+            shutil.copytree(output / CCACHE, directory, dirs_exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)
-        final.with_name(f"{final.name}.new").rename(final)
+        fresh.rename(final)
 
 
 def _directory(ctx: Context, job: Job) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.effects.archives import unpack
+from pipeline.effects.archives import unpack, unpack_zip
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import sha256_of
 from pipeline.errors import DigestMismatchError
@@ -19,7 +19,7 @@ from pipeline.verify.contents import CONTENT_GATES, glibc_floor
 from pipeline.verify.gates import Gate, check_gates, stop_on
 from pipeline.verify.hardening import HARDENING_GATES
 from pipeline.verify.identity import IDENTITY_GATES
-from pipeline.verify.members import MEMBER_GATES, SAFETY_GATES, read_archives
+from pipeline.verify.members import MEMBER_GATES, SAFETY_GATES, main_kind, read_archives
 from pipeline.verify.running import (
     MODULES_GATE,
     PROOF_GATES,
@@ -87,7 +87,7 @@ def verify(
         more, found = check_gates(TREE_GATES, tree)
         passed, failures = passed + more, failures + found
         floor = glibc_floor(tree)
-    more, found = _run_gates(ctx, job, paths[ArtifactKind.ARCHIVE_GZ], environments, stage)
+    more, found = _run_gates(ctx, job, paths[main_kind(paths)], environments, stage)
     stop_on(failures + found)
     return Verification(
         stem=packed.package.stem,
@@ -102,7 +102,8 @@ def verify(
 def _unpacked(
     ctx: Context, job: Job, paths: dict[ArtifactKind, Path], info: BuildInfo, temporary: Path
 ) -> Tree:
-    unpack(paths[ArtifactKind.ARCHIVE_GZ], temporary)
+    main = main_kind(paths)
+    (unpack_zip if main is ArtifactKind.ARCHIVE_ZIP else unpack)(paths[main], temporary)
     debug_root = None
     if ArtifactKind.DEBUG_ZST in paths:
         debug_root = temporary / "debug" / f"{job.stem}{naming.DEBUG_INFIX}"

@@ -12,7 +12,7 @@ import pytest
 from pipeline.effects.files import sha256_of
 from pipeline.effects.git import Checkout, Repository
 from pipeline.effects.process import ProcessRunner
-from pipeline.errors import SourceError
+from pipeline.errors import CommandError, SourceError
 from pipeline.model.configs import InterpreterConfig
 from pipeline.model.records import Resolved, SourceTree
 from pipeline.model.versions import InterpreterVersion
@@ -238,6 +238,15 @@ def test_a_commit_that_the_remote_does_not_have_cannot_be_fetched(
     assert not repository.has("0" * 40)
 
 
+def test_a_history_that_the_remote_does_not_have_cannot_be_counted(
+    world: World, upstream: Upstream
+) -> None:
+    repository = cache(world, pypy(upstream))
+
+    with pytest.raises(SourceError, match=f"does not give the history of commit {'0' * 40}"):
+        repository.count_ancestors("0" * 40)
+
+
 def test_a_file_that_a_commit_does_not_have_is_named(world: World, upstream: Upstream) -> None:
     interpreter = pypy(upstream, version_file="pypy/other.py")
 
@@ -393,13 +402,72 @@ def test_a_directory_without_git_below_a_repository_is_no_checkout_of_it(
     assert (len(revision.revision), revision.dirty, revision.branch) == (64, True, None)
 
 
-def test_a_checkout_is_not_mistaken_for_another_inside_a_hook(
-    world: World, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upstream.git("init", "--quiet", "--bare", str(tmp_path / "other.git"))
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
+@pytest.fixture
+def hook(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that git sets inside a hook of another repository."""
+    other = tmp_path / "other"
+    upstream.git("init", "--quiet", str(other))
+    variables = {
+        "GIT_DIR": other / ".git",
+        "GIT_WORK_TREE": other,
+        "GIT_INDEX_FILE": other / ".git" / "index",
+        "GIT_OBJECT_DIRECTORY": other / ".git" / "objects",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
 
-    assert local_revision(world.ctx, upstream.directory).branch == "py3.11"
+
+@pytest.mark.usefixtures("hook")
+def test_a_checkout_is_not_mistaken_for_another_inside_a_hook(
+    world: World, upstream: Upstream
+) -> None:
+    revision = local_revision(world.ctx, upstream.directory)
+
+    assert revision.revision == upstream.git("rev-parse", "HEAD")
+    assert (revision.branch, revision.dirty) == ("py3.11", False)
+
+
+@pytest.mark.usefixtures("hook")
+def test_a_release_is_found_inside_a_hook(world: World, upstream: Upstream) -> None:
+    interpreter = pypy(upstream)
+
+    assert released(world, interpreter).revision.revision == upstream.git("rev-parse", "HEAD")
+    assert cache(world, interpreter).has(upstream.git("rev-parse", "HEAD"))
+
+
+def test_a_linked_work_tree_is_a_checkout(world: World, upstream: Upstream, tmp_path: Path) -> None:
+    """Its .git is a file that tells where the repository is."""
+    linked = tmp_path / "linked"
+    upstream.git("worktree", "add", "--quiet", "-b", "linked", str(linked))
+
+    clean = local_revision(world.ctx, linked)
+    write_text(linked / "new.py", "")
+    changed_tree = local_revision(world.ctx, linked)
+
+    assert (clean.revision, clean.branch) == (upstream.git("rev-parse", "HEAD"), "linked")
+    assert (clean.dirty, changed_tree.dirty) == (False, True)
+
+
+@pytest.mark.xfail(reason="git ls-files lists the directory that the pipeline was started in")
+def test_it_does_not_matter_where_in_a_checkout_the_pipeline_is_started(
+    world: World, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = Checkout(world.ctx.process, upstream.directory)
+    expected = checkout.files()
+    monkeypatch.chdir(upstream.directory / "rpython")
+
+    assert checkout.files() == expected
+
+
+@pytest.mark.xfail(reason="what git could not tell is taken for: nothing was changed")
+def test_a_checkout_that_git_cannot_read_is_not_taken_for_a_clean_one(
+    world: World, upstream: Upstream
+) -> None:
+    index = upstream.directory / ".git" / "index"
+    index.write_bytes(index.read_bytes()[:20])
+
+    with pytest.raises((SourceError, CommandError)):
+        local_revision(world.ctx, upstream.directory)
 
 
 def test_a_nightly_can_be_made_of_a_checkout(world: World, upstream: Upstream) -> None:
@@ -468,10 +536,23 @@ def test_the_source_archive_has_the_same_bytes_wherever_it_is_made(
     assert len(digests) == 1
 
 
-def test_a_person_s_line_ends_do_not_reach_the_source_archive(
-    world: World, upstream: Upstream, config: Path
+@pytest.mark.parametrize(
+    ("settings", "attributes"),
+    [
+        pytest.param("autocrlf = true", "", id="autocrlf"),
+        pytest.param("eol = crlf", "* text=auto\n", id="eol"),
+        pytest.param("", "* eol=crlf\n", id="attribute"),
+        pytest.param("", "README export-ignore\n", id="left out"),
+    ],
+)
+def test_a_person_s_settings_do_not_reach_the_source_archive(
+    settings: str, attributes: str, world: World, upstream: Upstream, config: Path
 ) -> None:
-    config.write_text("[core]\n\tautocrlf = true\n", encoding="utf-8")
+    write_text(config.with_name("attributes"), attributes)
+    config.write_text(
+        f"[core]\n\t{settings}\n\tattributesFile = {config.with_name('attributes')}\n",
+        encoding="utf-8",
+    )
     interpreter = pypy(upstream)
 
     _, directory = packed(world, interpreter, released(world, interpreter))

@@ -13,6 +13,9 @@ from tests.factories import CONFIGS
 Edit = Callable[[str, str, str], None]
 
 
+PYPY = "pypy3.11.toml"
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A copy of the shipped configuration with the demo only, to be broken."""
@@ -22,6 +25,13 @@ def root(tmp_path: Path) -> Path:
         if path.stem not in {"demo", *TABLES}:
             path.unlink()
     return copied
+
+
+@pytest.fixture
+def with_pypy(root: Path) -> Path:
+    """The same with PyPy for Python 3.11."""
+    shutil.copy(CONFIGS / PYPY, root)
+    return root
 
 
 ENVIRONMENTS = ", ".join(sorted(load_config(CONFIGS).environments))
@@ -44,7 +54,7 @@ def edit(root: Path) -> Edit:
 def test_the_shipped_configuration_is_accepted() -> None:
     config = load_config(CONFIGS)
 
-    assert "demo" in config.interpreters
+    assert set(config.interpreters) >= {"demo", "pypy2.7", "pypy3.11", "pypy3.12"}
     assert set(config.interpreters).isdisjoint(TABLES)
     assert config.root.as_posix() == CONFIGS.as_posix()
 
@@ -287,6 +297,14 @@ def test_a_value_of_another_form_is_shown_with_its_key(
         ),
         pytest.param(
             "demo.toml",
+            'test_files = "demo/programs"',
+            'test_files = "demo/programs"\ntoolchain = ["rpthon"]',
+            "demo.toml: key verify.toolchain: unknown pin 'rpthon'. Did you mean 'rpython'? "
+            f"Allowed: {PINS}.",
+            id="pin-of-a-test",
+        ),
+        pytest.param(
+            "demo.toml",
             'environment = "translate"',
             'environment = "tanslate"',
             "demo.toml: key translation.environment: unknown environment 'tanslate'. "
@@ -425,3 +443,132 @@ def test_an_unknown_name_hides_the_key_error_that_found_it() -> None:
 
     assert str(caught.value) == "x.toml: key pins: unknown pin 'c'. Allowed: a, b."
     assert caught.value.__suppress_context__
+
+
+def test_a_jit_is_refused_where_the_toolchain_has_none(root: Path, edit: Edit) -> None:
+    edit("demo.toml", 'without_jit = ["aarch64"]', "without_jit = []")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value) == (
+        "demo.toml: key translation.jit: is true, but the toolchain has no JIT backend for aarch64 "
+        "(linux-aarch64; it has: x86_64). Take the platform out, or add 'aarch64' to "
+        "translation.without_jit to translate with --opt=2."
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param('jit_machines = ["x86_64"]', 'jit_machines = ["x86_64", "aarch64"]', id="has"),
+        pytest.param("jit = true", "jit = false", id="not-asked-for"),
+        pytest.param(', "linux-aarch64"]', "]", id="platform-taken-out"),
+    ],
+)
+def test_a_jit_is_accepted_where_it_can_be_had_or_is_not_wanted(
+    old: str, new: str, root: Path, edit: Edit
+) -> None:
+    edit("demo.toml", 'without_jit = ["aarch64"]', "without_jit = []")
+    edit("demo.toml", old, new)
+
+    load_config(root)
+
+
+@pytest.mark.parametrize("gc", ["boehm", "minimark"])
+def test_cpyext_is_refused_with_a_collector_that_it_does_not_work_with(
+    gc: str, with_pypy: Path, edit: Edit
+) -> None:
+    edit(PYPY, 'gc = "incminimark"', f'gc = "{gc}"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(with_pypy)
+
+    assert str(caught.value) == (
+        f"pypy3.11.toml: key translation.gc: is {gc!r}, but cpyext works with 'incminimark' only. "
+        "Change it, or add '--withoutmod-cpyext' to translation.target_options."
+    )
+
+
+def test_without_cpyext_any_collector_is_accepted(with_pypy: Path, edit: Edit) -> None:
+    without = 'gc = "minimark"\ntarget_options = ["--withoutmod-cpyext"]'
+    edit(PYPY, 'gc = "incminimark"', without)
+
+    assert load_config(with_pypy).interpreters["pypy3.11"].translation.gc == "minimark"
+
+
+def test_what_is_not_pypy_has_no_cpyext_and_may_have_any_collector(root: Path, edit: Edit) -> None:
+    edit("demo.toml", 'gc = "incminimark"', 'gc = "boehm"')
+
+    assert load_config(root).interpreters["demo"].translation.gc == "boehm"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(
+            'pin = "openssl"',
+            'pin = "opensl"',
+            "unknown pin 'opensl'. Did you mean 'openssl'? ",
+            id="library",
+        ),
+        pytest.param(
+            'kind = "pypy"',
+            'kind = "pypy"\nwheels = ["setuptool"]',
+            "unknown pin 'setuptool'. Did you mean 'setuptools'? ",
+            id="wheel",
+        ),
+    ],
+)
+def test_a_pin_of_a_package_that_does_not_exist_is_answered_with_those_that_do(
+    old: str, new: str, expected: str, with_pypy: Path, edit: Edit
+) -> None:
+    edit(PYPY, old, new)
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(with_pypy)
+
+    assert str(caught.value) == f"pypy3.11.toml: key package: {expected}Allowed: {PINS}."
+
+
+@pytest.mark.parametrize("name", ["clean-bookworm", "clean-bulseye"], ids=["elsewhere", "nowhere"])
+def test_a_smoke_test_runs_where_its_interpreter_is_tried(
+    name: str, with_pypy: Path, edit: Edit
+) -> None:
+    gate = 'gate = "RUN07"\nenvironments = '
+    edit(PYPY, f'{gate}["compiler-bookworm"]', f'{gate}["compiler-bookworm", "{name}"]')
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(with_pypy)
+
+    message = str(caught.value)
+    where = "pypy3.11.toml: key verify.smoke: test tls: environments"
+    assert message.startswith(f"{where}: unknown environment {name!r}. ")
+    assert message.endswith("Allowed: clean-bullseye, compiler-bookworm.")
+
+
+@pytest.mark.xfail(reason="smoke tests are checked first, and against the mistyped name")
+def test_a_mistyped_environment_is_named_where_it_is_mistyped(with_pypy: Path, edit: Edit) -> None:
+    edit(PYPY, '["clean-bullseye", "compiler-bookworm"]', '["clean-bullseye", "compiler-bokworm"]')
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(with_pypy)
+
+    assert str(caught.value).startswith(
+        "pypy3.11.toml: key verify.environments: unknown environment 'compiler-bokworm'. "
+        "Did you mean 'compiler-bookworm'?"
+    )
+
+
+def test_an_expected_output_that_is_not_there_is_named_with_its_test(
+    root: Path, edit: Edit
+) -> None:
+    edit("demo.toml", '"hot_loop.expected"', '"hot_lop.expected"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value) == (
+        "demo.toml: key verify.smoke: test hot-loop: no file "
+        f"{root}/demo/programs/hot_lop.expected."
+    )

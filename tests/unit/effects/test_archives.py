@@ -157,6 +157,31 @@ def test_a_tar_stream_is_the_same_on_every_machine_and_in_every_version(tmp_path
     )
 
 
+def test_a_gzip_file_is_the_same_on_every_machine(tmp_path: Path) -> None:
+    """A change here comes with another version of libdeflate: every .tar.gz has other bytes."""
+    data = written(tmp_path / "a.tar.gz", ENTRIES, compression=Compression.GZIP)
+
+    assert (
+        hashlib.sha256(data).hexdigest()
+        == "72e9ae2b7ed4e8067c88d9e6fe97b97b8d7764e02601bab6ffb55d3dcaade161"
+    )
+
+
+def test_a_zstd_file_is_the_same_for_any_number_of_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is more in it than one thread is given at a time."""
+    content = random.Random(0).randbytes(1 << 20) * 40  # noqa: S311
+    packed = set()
+    for count in (1, 3, None):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        path = tmp_path / f"{count}.tar.zst"
+        written(path, [Entry(path="a", content=content)], compression=Compression.ZSTD)
+        packed.add(hashlib.sha256(path.read_bytes()).hexdigest())
+
+    assert len(packed) == 1
+
+
 def test_a_gzip_header_tells_no_name_and_no_time(tmp_path: Path) -> None:
     data = written(tmp_path / "secret.tar.gz", ENTRIES, compression=Compression.GZIP)
 
@@ -215,11 +240,14 @@ def test_a_later_time_gives_other_bytes(tmp_path: Path) -> None:
     assert written(tmp_path / "b.tar", ENTRIES, epoch=EPOCH + 1) != first
 
 
-def test_a_file_that_cannot_be_read_leaves_no_archive(tmp_path: Path) -> None:
-    missing = Entry(path="b", content=tmp_path / "missing")
+@pytest.mark.parametrize(("compression", "suffix"), COMPRESSIONS)
+def test_a_file_that_cannot_be_read_leaves_no_archive(
+    tmp_path: Path, compression: Compression, suffix: str
+) -> None:
+    entries = [Entry(path="a", content=b"x"), Entry(path="b", content=tmp_path / "missing")]
 
     with pytest.raises(FileNotFoundError):
-        written(tmp_path / "out" / "a.tar", [Entry(path="a", content=b"x"), missing])
+        written(tmp_path / "out" / f"a{suffix}", entries, compression=compression)
 
     assert list((tmp_path / "out").iterdir()) == []
 

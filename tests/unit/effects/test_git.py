@@ -119,6 +119,39 @@ def test_a_missing_git_is_no_fault_of_the_remote(
         repository.remote_commit("refs/heads/py3.11")
 
 
+def test_a_history_that_the_remote_does_not_give_is_its_fault(
+    repository: Repository, process: FakeProcess
+) -> None:
+    process.expect("git", "init")
+    process.expect("git", "fetch", answer=Answer(status=128, stderr="fatal: no route to host"))
+
+    with pytest.raises(SourceError) as caught:
+        repository.count_ancestors(COMMIT)
+
+    message = str(caught.value)
+    assert message.startswith(f"{URL}: does not give the history of commit {COMMIT}: ")
+    assert "fatal: no route to host" in message
+    assert isinstance(caught.value.__cause__, CommandError)
+
+
+HOOKS: Final = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"}
+
+
+def test_git_does_not_see_which_repository_s_hook_we_may_be_in(
+    repository: Repository, process: FakeProcess, tmp_path: Path
+) -> None:
+    process.expect("git", answer=Answer(stdout="1\n"))
+    (tmp_path / ".git").mkdir()
+
+    repository.fetch(COMMIT)
+    repository.count_ancestors(COMMIT)
+    repository.export(COMMIT, tmp_path / "source.tar")
+    Checkout(process, tmp_path).head()
+
+    assert process.ran("git", "init") == 2
+    assert all(set(call.without) >= HOOKS for call in process.calls)
+
+
 def test_an_export_that_fails_is_an_error(
     repository: Repository, process: FakeProcess, tmp_path: Path
 ) -> None:
@@ -137,3 +170,26 @@ def test_a_checkout_s_files_are_sorted_once_each_and_may_have_any_name(
     files = Checkout(process, tmp_path).files()
 
     assert files == ("a b.py", "caf\udce9.py", "z.py")
+
+
+def test_a_directory_without_its_own_git_is_no_checkout_and_git_is_not_asked(
+    process: FakeProcess, tmp_path: Path
+) -> None:
+    """It may lie in the work tree of another repository, which git would take."""
+    assert Checkout(process, tmp_path).head() is None
+    assert process.calls == []
+
+
+def test_a_checkout_is_asked_of_its_own_repository(process: FakeProcess, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    process.expect("git", "rev-parse", answer=Answer(stdout=f"{COMMIT}\n"))
+
+    assert Checkout(process, tmp_path).head() == COMMIT
+    assert process.ran("git", f"--git-dir={tmp_path}/.git", f"--work-tree={tmp_path}") == 1
+
+
+def test_a_checkout_without_a_commit_has_no_head(process: FakeProcess, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    process.expect("git", "rev-parse", answer=Answer(status=128, stderr="fatal: no revision"))
+
+    assert Checkout(process, tmp_path).head() is None

@@ -269,6 +269,73 @@ def test_other_bytes_than_pinned_are_refused_and_not_kept(
     assert kept(tmp_path) == []
 
 
+FIRST, SECOND = "https://first.example/pinned.tar.gz", "https://second.example/pinned.tar.gz"
+MIRRORED = make_pin(CONTENT, mirrors=(FIRST, SECOND))
+
+
+def test_mirrors_are_asked_in_order_after_the_pin_s_own_address(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=404), answer(status=410), answer(CONTENT)]
+
+    path = client.download(MIRRORED, tmp_path)
+
+    assert path == tmp_path / MIRRORED.sha256 / MIRRORED.filename
+    assert path.read_bytes() == CONTENT
+    assert network.asked == [MIRRORED.url, FIRST, SECOND]
+    assert kept(tmp_path) == [path]
+
+
+def test_no_mirror_is_asked_for_what_the_pin_s_own_address_gives(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=503), answer(CONTENT)]
+
+    client.download(MIRRORED, tmp_path)
+
+    assert network.asked == [MIRRORED.url, MIRRORED.url]
+
+
+def test_an_address_is_asked_as_often_as_ever_before_its_mirror(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [*(answer(status=503) for _ in range(ATTEMPTS)), answer(CONTENT)]
+
+    client.download(MIRRORED, tmp_path)
+
+    assert network.asked == [*([MIRRORED.url] * ATTEMPTS), FIRST]
+
+
+def test_when_no_mirror_helps_every_one_is_named_with_its_fault(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=404), answer(CONTENT, b"x"), answer(status=403)]
+
+    with pytest.raises(DownloadError) as caught:
+        client.download(MIRRORED, tmp_path)
+
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [MIRRORED.url, FIRST, SECOND]
+    assert ["HTTP 404" in lines[0], "more than" in lines[1], "HTTP 403" in lines[2]] == [True] * 3
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("failures", [0, 1], ids=["own address", "mirror"])
+def test_after_other_bytes_no_mirror_is_asked(
+    client: HttpClient, network: Network, tmp_path: Path, failures: int
+) -> None:
+    """Somebody must look into that, instead of never hearing of it."""
+    other = bytes(reversed(CONTENT))
+    network.answers = [*(answer(status=404) for _ in range(failures)), answer(other)]
+
+    with pytest.raises(DigestMismatchError) as caught:
+        client.download(MIRRORED, tmp_path)
+
+    assert str(caught.value).startswith(f"{(MIRRORED.url, FIRST)[failures]}: sha256 is ")
+    assert len(network.asked) == failures + 1
+    assert kept(tmp_path) == []
+
+
 def test_a_damaged_file_is_not_taken_even_if_no_better_one_comes(
     client: HttpClient, network: Network, tmp_path: Path
 ) -> None:

@@ -67,6 +67,22 @@ def test_variables_are_added_to_those_of_this_process(
     assert "NEW" not in os.environ
 
 
+def test_a_program_does_not_see_variables_that_are_hidden_from_it(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PRESENT", "HIDDEN", "REPLACED"):
+        monkeypatch.setenv(name, "1")
+
+    ProcessRunner().run(
+        ["git"], tool=TOOL, environment={"REPLACED": "2"}, without=("HIDDEN", "REPLACED", "ABSENT")
+    )
+
+    ((_, options),) = programs.runs
+    names = ("PRESENT", "HIDDEN", "REPLACED", "ABSENT")
+    assert [options["env"].get(name) for name in names] == ["1", None, "2", None]
+    assert os.environ["HIDDEN"] == "1"
+
+
 def test_a_program_that_is_not_installed_is_named_with_its_package(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

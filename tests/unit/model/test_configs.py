@@ -27,6 +27,7 @@ from pipeline.model.configs import (
 )
 from pipeline.model.platforms import OciNames, Platform
 from tests.factories import (
+    CONFIGS,
     changed,
     make_config,
     make_interpreter,
@@ -286,8 +287,8 @@ def test_a_path_in_an_interpreter_cannot_leave_the_configuration() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    [{"os": "windows"}, {"libc": "musl"}, {"glibc_floor": "3.0"}, {"modes": ("cross",)}],
-    ids=["windows", "musl", "glibc-3", "cross"],
+    [{"os": "plan9"}, {"libc": "musl"}, {"glibc_floor": "3.0"}, {"modes": ("cross",)}],
+    ids=["system", "musl", "glibc-3", "cross"],
 )
 def test_a_platform_that_no_code_handles_is_refused(override: dict[str, Any]) -> None:
     fields = make_platform().model_dump()
@@ -299,3 +300,41 @@ def test_a_platform_that_no_code_handles_is_refused(override: dict[str, Any]) ->
 @pytest.mark.parametrize(("variant", "expected"), [(None, "linux/arm64"), ("v8", "linux/arm64/v8")])
 def test_a_platform_is_written_as_docker_takes_it(variant: str | None, expected: str) -> None:
     assert str(OciNames(os="linux", architecture="arm64", variant=variant)) == expected
+
+
+SHIPPED: Final = make_config().interpreters
+PYPYS: Final = {name: line for name, line in SHIPPED.items() if line.product == "pypy"}
+
+
+@pytest.mark.parametrize("line", SHIPPED.values(), ids=SHIPPED)
+def test_every_test_file_that_a_shipped_command_names_is_there(line: InterpreterConfig) -> None:
+    rules = line.verify
+    commands = [test.argv for test in rules.smoke]
+    commands += [rules.proofs.info, rules.proofs.jit, rules.proofs.gc, rules.report]
+    paths = {
+        word.removeprefix("{tests}/") for argv in commands for word in argv if "tests}/" in word
+    }
+    copied = {path for path in paths if path.split("/")[0] in rules.more_files}
+
+    assert paths
+    assert [
+        path for path in paths - copied if not (CONFIGS / rules.test_files / path).exists()
+    ] == []
+
+
+@pytest.mark.parametrize(("name", "line"), PYPYS.items(), ids=PYPYS)
+def test_a_shipped_pypy_is_consistently_of_its_language(name: str, line: InterpreterConfig) -> None:
+    language = name.removeprefix("pypy")
+    assert isinstance(line.source, GitSource)
+    assert isinstance(line.package, PyPyPackage)
+
+    assert line.language_version == language
+    assert line.source.tag == f"release-{name}-v{{version}}"
+    assert f"python{language}" in line.package.links
+    assert f"pypy/goal/{line.package.library}" in line.translation.products
+    assert set(line.package.embedded) <= set(line.package.modules)
+    assert {test.argv[0] for test in line.verify.smoke} <= {
+        "sh",
+        "env",
+        f"{{root}}/bin/{line.package.executable}",
+    }

@@ -66,6 +66,7 @@ class Packager:
     skipped: Sequence[str] = ()
     failed: Sequence[str] = ()
     top: str = STEM
+    symbols: str = "bin/pypy3.11.debug"
 
     def __call__(self, step: ContainerStep) -> Ran:
         """Make a small tree, and tell what became of each module."""
@@ -78,7 +79,7 @@ class Packager:
                 "ccache/0/object": b"compiled",
                 f"{tree}/LICENSE": b"MIT\n",
                 f"{tree}/bin/pypy3.11": b"\x7fELF",
-                f"{tree}/bin/pypy3.11.debug": b"symbols",
+                f"{tree}/{self.symbols}": b"symbols",
                 f"{tree}/lib/pypy3.11/os.py": b"",
                 f"{tree}/lib/pypy3.11/__pycache__/os.pypy311.pyc": b"",
             },
@@ -143,6 +144,7 @@ def test_the_packager_finds_everything_that_it_would_fetch(
         **{path.removeprefix("/"): pin.filename for path, pin in libraries.items()},
     }
     assert (settings["stem"], settings["portable"]) == (STEM, package.portable)
+    assert settings["wheels"] is True
     assert settings["without"] == ["_tkinter"]
     assert {item["file"]: item["sha256"] for item in settings["embedded"].values()} == {
         path: pin.sha256 for path, pin in libraries.items()
@@ -151,6 +153,27 @@ def test_the_packager_finds_everything_that_it_would_fetch(
         module: [list(command) for command in library.commands]
         for module, library in package.embedded.items()
     }
+
+
+@pytest.mark.parametrize("wheels", [(), ("pip",)], ids=["none", "one"])
+def test_the_packager_is_told_whether_there_are_wheels(
+    wheels: tuple[str, ...], world: World, job: Job
+) -> None:
+    package = make_pypy_package(wheels=wheels)
+    job = changed(job, interpreter=changed(job.interpreter, package=package))
+    seen: dict[str, bytes] = {}
+    usual = Packager(built=[*package.modules])
+
+    def look(step: ContainerStep) -> Ran:
+        seen.update(given_files(replace(step, inputs=step.inputs[2:3])))
+        return usual(step)
+
+    world.engine.scripts["package"] = look
+
+    assembled(world, job)
+
+    assert json.loads(seen["build/in/settings.json"])["wheels"] is bool(wheels)
+    assert len([name for name in seen if name.startswith("build/in/wheels/")]) == len(wheels)
 
 
 def test_the_packager_runs_with_a_fixed_environment_and_asks_no_index(
@@ -231,6 +254,18 @@ def test_other_modules_than_those_that_are_wanted_stop_the_release(
     assert str(caught.value).startswith(expected)
 
 
+def test_modules_that_failed_and_modules_that_are_missing_are_told_at_once(
+    world: World, job: Job
+) -> None:
+    modules = {name: (name,) for name in ("_ssl", "gdbm", "lzma", "syslog")}
+    package = make_pypy_package(modules=modules, embedded={})
+    job = changed(job, interpreter=changed(job.interpreter, package=package))
+    world.engine.scripts["package"] = Packager(built=["_ssl"], failed=["lzma", "_other"])
+
+    with pytest.raises(PackageError, match="were not built: _other, gdbm, lzma, syslog\\. The log"):
+        assembled(world, job)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -260,6 +295,15 @@ def test_a_packager_that_makes_another_directory_is_refused(
     world.engine.scripts["package"] = Packager(built=[*package.modules], top="pypy-nightly")
 
     with pytest.raises(PackageError, match=f"reported success, but wrote no directory {STEM}"):
+        assembled(world, job)
+
+
+def test_a_packager_that_leaves_no_debug_symbols_is_refused(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    world.engine.scripts["package"] = Packager(built=[*package.modules], symbols="bin/pypy3.11.sym")
+
+    with pytest.raises(PackageError, match="the packager left no debug symbols; upstream splits"):
         assembled(world, job)
 
 
@@ -302,11 +346,11 @@ def test_symbols_are_where_a_debugger_finds_them_and_no_programs(tree: Path) -> 
 
 def test_every_pin_and_the_packager_s_driver_are_inputs(world: World, package: PyPyPackage) -> None:
     before = input_digests(world.ctx, package)
-    replace_text(world.ctx.root / "dockerfiles" / "pypy" / "run_packager.py", "json", "os")
+    replace_text(world.ctx.root / "dockerfiles" / "steps" / "run_packager.py", "json", "os")
 
     after = input_digests(world.ctx, package)
 
     digests = {name: world.ctx.config.pins[name].sha256 for name in package.pins}
     script = hashlib.sha256(b"import json\n").hexdigest()
-    assert before == {"pypy/run_packager.py": script, **digests}
+    assert before == {"steps/run_packager.py": script, **digests}
     assert after != before

@@ -1,7 +1,7 @@
 """Publishing: a name stands for the same bytes for ever, and what was put is read back."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,7 @@ class Gpg(ProcessRunner):
         tool: Tool,  # noqa: ARG002
         timeout: float = 600,  # noqa: ARG002
         environment: Mapping[str, str] | None = None,  # noqa: ARG002
+        without: Collection[str] = (),  # noqa: ARG002
         check: bool = True,  # noqa: ARG002
     ) -> Completed:
         """Check the signature that is the last argument but one."""

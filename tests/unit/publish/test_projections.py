@@ -284,6 +284,16 @@ def test_uv_keeps_the_newest_release_that_a_platform_has() -> None:
     }
 
 
+def test_uv_is_told_of_no_python_that_it_cannot_install() -> None:
+    index = uv_of(
+        make_event("pypy2.7", language_version="2.7.18"),
+        make_event("pypy3.7", language_version="3.7.13"),
+        make_event("pypy3.8", language_version="3.8.16"),
+    )
+
+    assert sorted(index) == ["pypy-3.8.16-linux-x86_64-gnu"]
+
+
 def test_uv_finds_each_full_language_version() -> None:
     index = uv_of(
         make_event("pypy3.11", language_version="3.11.15"),

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from pipeline.errors import CommandError, SourceError
-from pipeline.model.configs import GitSource, InterpreterConfig
+from pipeline.errors import CommandError, ConfigError, SourceError
+from pipeline.model.configs import Channel, GitSource, InterpreterConfig
 from pipeline.model.records import Resolved, Revision
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Selection
@@ -75,8 +75,17 @@ def released(world: World, interpreter: InterpreterConfig, version: str | None =
     return resolve(world.ctx, interpreter, Selection(channel="release", version=parsed))
 
 
-def nightly(world: World, interpreter: InterpreterConfig, source: Path | None = None) -> Resolved:
-    selection = Selection(channel="nightly", source=None if source is None else str(source))
+def nightly(
+    world: World,
+    interpreter: InterpreterConfig,
+    source: Path | None = None,
+    version: str | None = None,
+) -> Resolved:
+    selection = Selection(
+        channel="nightly",
+        source=None if source is None else str(source),
+        version=None if version is None else InterpreterVersion.parse(version),
+    )
     return resolve(world.ctx, interpreter, selection)
 
 
@@ -101,6 +110,12 @@ def test_a_directory_s_revision_changes_with_its_files(world: World) -> None:
 
 def test_a_directory_is_the_version_that_is_asked_for(world: World) -> None:
     resolved = released(world, world.ctx.config.interpreters["toy"], "2.0.0rc1")
+
+    assert str(resolved.interpreter_version) == "2.0.0rc1"
+
+
+def test_a_nightly_of_a_directory_is_the_version_that_is_asked_for(world: World) -> None:
+    resolved = nightly(world, world.ctx.config.interpreters["toy"], version="2.0.0rc1")
 
     assert str(resolved.interpreter_version) == "2.0.0rc1"
 
@@ -310,6 +325,42 @@ def test_a_nightly_s_commit_that_is_here_is_not_fetched_again(world: World) -> N
     assert world.process.ran("git", "fetch", "--depth=1") == 0
 
 
+VERSION_GIVEN: Final = (
+    "command line: --interpreter-version 7.3.23: this source says itself which version it is. "
+    "Leave the option out."
+)
+
+
+def test_a_version_for_a_nightly_of_a_branch_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError) as caught:
+        nightly(world, pypy(), version="7.3.23")
+
+    assert str(caught.value) == VERSION_GIVEN
+    assert world.process.calls == []
+
+
+@pytest.mark.parametrize("channel", ["release", "nightly"])
+def test_a_version_for_a_local_source_is_refused(
+    channel: Channel, world: World, tmp_path: Path
+) -> None:
+    version = InterpreterVersion.parse("7.3.23")
+    selection = Selection(channel=channel, source=str(tmp_path), version=version)
+
+    with pytest.raises(ConfigError) as caught:
+        resolve(world.ctx, pypy(), selection)
+
+    assert str(caught.value) == VERSION_GIVEN
+
+
+def test_a_history_that_the_remote_does_not_give_is_refused(world: World) -> None:
+    expect_git(world, {BRANCH: COMMIT}, ALPHA)
+    gone = Answer(status=128, stderr="fatal: the remote end hung up")
+    world.process.expect("git", "fetch", "--filter=tree:0", answer=gone)
+
+    with pytest.raises(SourceError, match=f"does not give the history of commit {COMMIT}"):
+        nightly(world, pypy())
+
+
 def test_the_history_is_kept_apart_from_the_commits(world: World) -> None:
     """A repository that once fetched without history counts nothing."""
     expect_git(world, {BRANCH: COMMIT}, ALPHA)
@@ -338,9 +389,8 @@ def test_each_repository_has_its_own_cache(world: World) -> None:
 
 
 @pytest.fixture
-def plain(world: World, tmp_path: Path) -> Path:
+def plain(tmp_path: Path) -> Path:
     """A source without git."""
-    world.process.expect("git", "-C", answer=Answer(status=128, stderr="fatal: not a repository"))
     directory = tmp_path / "pypy"
     write_text(directory / "pypy" / "module" / "sys" / "version.py", ALPHA)
     os.utime(directory / "pypy" / "module" / "sys" / "version.py", (EPOCH, EPOCH))
@@ -385,8 +435,6 @@ def test_a_local_source_without_a_version_is_refused(
 
 
 def test_an_empty_local_source_is_refused(world: World, tmp_path: Path) -> None:
-    world.process.expect("git", "-C", answer=Answer(status=128))
-
     with pytest.raises(SourceError, match="no source files"):
         nightly(world, pypy(), tmp_path / "nothing")
 
@@ -394,6 +442,7 @@ def test_an_empty_local_source_is_refused(world: World, tmp_path: Path) -> None:
 @pytest.fixture
 def checkout(world: World, plain: Path) -> Path:
     """A clean checkout of the branch."""
+    (plain / ".git").mkdir()
     answers = {
         "HEAD": Answer(stdout=f"{COMMIT}\n"),
         "--is-shallow-repository": Answer(stdout="false\n"),

@@ -149,3 +149,31 @@ def test_a_directory_that_changed_meanwhile_is_refused(top: Path) -> None:
 
     with pytest.raises(SourceError, match=r"toy: changed while it was packed\. Run again"):
         check_unchanged(top, before, tree_digest(top))
+
+
+NOT_UTF8: Final = os.fsdecode(b"caf\xe9.py")
+
+
+def test_a_name_that_is_not_utf8_is_refused(top: Path) -> None:
+    write_text(top / NOT_UTF8, "")
+
+    with pytest.raises(SourceError, match=r"toy: a file's name is not UTF-8: .*\. Rename the file"):
+        tree_digest(top)
+
+
+def test_a_link_to_what_is_not_utf8_is_refused(top: Path) -> None:
+    (top / "link.py").symlink_to(NOT_UTF8)
+
+    with pytest.raises(SourceError, match="is not UTF-8"):
+        tree_digest(top)
+
+
+@pytest.mark.xfail(reason="the text that cannot be encoded is the description of all files")
+def test_of_all_names_only_the_one_that_is_not_utf8_is_told(top: Path) -> None:
+    write_text(top / NOT_UTF8, "")
+
+    with pytest.raises(SourceError) as caught:
+        tree_digest(top)
+
+    assert "caf" in str(caught.value)
+    assert "README.md" not in str(caught.value)

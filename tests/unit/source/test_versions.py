@@ -78,6 +78,10 @@ LANGUAGE: Final = 'CPYTHON_VERSION = (3, 11, 15, "final", 0)'
         pytest.param(with_lines(LANGUAGE, "PYPY_VERSION = (7, 3, 23)"), id="too short"),
         pytest.param(with_lines(LANGUAGE, "PYPY_VERSION = '7.3.23'"), id="text"),
         pytest.param(with_lines(LANGUAGE, "PYPY_VERSION = version()"), id="computed"),
+        pytest.param(with_lines(LANGUAGE, "PYPY_VERSION = {[]: 1}"), id="unhashable"),
+        pytest.param(
+            with_lines(LANGUAGE, 'PYPY_VERSION = (8, 0, 0, "candidate", 0)'), id="candidate 0"
+        ),
         pytest.param(with_lines(LANGUAGE, "def PYPY_VERSION(: pass"), id="no Python"),
         pytest.param(
             with_lines(LANGUAGE, "if True:", f"    PYPY_VERSION = {FINAL}"), id="in a block"

@@ -21,7 +21,15 @@ from pipeline.translate.command import (
     working_directory,
 )
 from tests.factories import make_artifact, make_pypy_job
-from tests.fakes import CCACHE_STATISTICS, DATA, MACHINE, make_context, make_job, write_project
+from tests.fakes import (
+    CCACHE_STATISTICS,
+    DATA,
+    MACHINE,
+    RESOURCES,
+    make_context,
+    make_job,
+    write_project,
+)
 
 
 def job_for(directory: Path, platform: str = "linux-x86_64", machine: str = MACHINE) -> Job:
@@ -77,7 +85,7 @@ def test_the_whole_command_in_its_order(job: Job) -> None:
     command = translation_command(job, make_jobs=4)
 
     assert command == (
-        *("sh", "/build/shim/translate.sh", "toy", "--"),
+        *("sh", "/build/in/translate.sh", "toy", "--"),
         *("setarch", "x86_64", "--addr-no-randomize"),
         *("pypy", "-S", "-m", "rpython"),
         *("--batch", "--gc=incminimark", "--opt=jit", "--lldebug", "--output=toy"),
@@ -92,7 +100,7 @@ def test_the_whole_command_of_pypy() -> None:
     command = translation_command(job, make_jobs=2)
 
     assert command == (
-        *("sh", "/build/shim/translate.sh", "pypy/goal/pypy3.11-c", "include", "--"),
+        *("sh", "/build/in/translate.sh", "pypy/goal/pypy3.11-c", "include", "--"),
         *("setarch", "x86_64", "--addr-no-randomize"),
         *("pypy", "-m", "rpython"),
         *("--batch", "--gc=incminimark", "--opt=jit", "--compile"),
@@ -255,7 +263,7 @@ def test_a_log_that_ends_early_has_no_times() -> None:
     ids=["success", "failure", "killed"],
 )
 def test_the_resources_are_read_from_gnu_time(text: str) -> None:
-    resources = parse_resources(text)
+    resources = parse_resources(text, "")
 
     assert resources.model_dump() == {
         "wall_seconds": 90.5,
@@ -271,7 +279,25 @@ def test_the_resources_are_read_from_gnu_time(text: str) -> None:
 )
 def test_other_text_is_not_taken_for_resources(text: str) -> None:
     with pytest.raises(TranslationError, match="resources: not what GNU time writes"):
-        parse_resources(text)
+        parse_resources(text, "130500000000\n")
+
+
+@pytest.mark.parametrize(
+    ("group", "seconds"),
+    [
+        pytest.param("130500000000\n", 130.5, id="also processes that nobody waited for"),
+        pytest.param("120000000000\n", 123.75, id="less than what GNU time saw"),
+        pytest.param("\n", 123.75, id="no control group"),
+    ],
+)
+def test_the_processor_time_is_that_of_all_processes(group: str, seconds: float) -> None:
+    assert parse_resources(RESOURCES, group).cpu_seconds == seconds
+
+
+@pytest.mark.parametrize("group", ["a lot", "1.5", "1 2"])
+def test_other_text_is_not_taken_for_processor_time(group: str) -> None:
+    with pytest.raises(TranslationError, match="not what GNU time writes"):
+        parse_resources(RESOURCES, group)
 
 
 def test_both_kinds_of_hits_of_the_compiler_cache_are_counted() -> None:

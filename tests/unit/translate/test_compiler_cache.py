@@ -1,6 +1,7 @@
 """What ccache remembers goes into containers and comes back."""
 
 import tarfile
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,33 @@ def test_each_platform_has_its_own(world: World, job: Job, tmp_path: Path) -> No
     left(world, job, tmp_path / "first", kept="1")
 
     assert given(world, make_job(world.ctx, "linux-x86_64_v3"), tmp_path / "second") == {}
+
+
+def test_a_copy_that_fails_leaves_the_last_one(
+    world: World, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left(world, job, tmp_path / "first", kept="1")
+
+    def copy_a_part(_source: Path, target: Path, **_options: object) -> None:
+        write_text(target / "part", "2")
+        raise OSError(ENOSPC, "disk full")
+
+    monkeypatch.setattr("shutil.copytree", copy_a_part)
+    with pytest.raises(OSError, match="disk full"):
+        left(world, job, tmp_path / "second", kept="2")
+
+    assert given(world, job, tmp_path / "third") == {"build/out/ccache/kept": "1"}
+    cache = world.ctx.work.path("cache", "ccache")
+    assert [path.name for path in cache.iterdir()] == [job.platform.identifier]
+
+
+@pytest.mark.xfail(reason="a directory .new that is there already is taken for the new one")
+def test_what_a_killed_process_left_half_done_does_not_come_back(
+    world: World, job: Job, tmp_path: Path
+) -> None:
+    cache = world.ctx.work.path("cache", "ccache")
+    write_text(cache / f"{job.platform.identifier}.new" / "old", "0")
+
+    left(world, job, tmp_path / "first", kept="1")
+
+    assert given(world, job, tmp_path / "second") == {"build/out/ccache/kept": "1"}

@@ -100,6 +100,7 @@ def making(job: Job, *products: str) -> Job:
 
 MEASURED: Final[dict[str, bytes | Path]] = {
     "resources": RESOURCES.encode(),
+    "cpu-nanoseconds": b"130500000000\n",
     "ccache-statistics": CCACHE_STATISTICS.encode(),
 }
 
@@ -143,11 +144,12 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
 ) -> None:
     source = tmp_path / "source.tar"
     source.write_bytes(b"")
-    given: list[str] = []
+    given: list[list[str]] = []
 
     def look(step: ContainerStep) -> Ran:
-        with tarfile.open(step.inputs[1]) as archive:
-            given.extend(archive.getnames())
+        for path in step.inputs[1:]:
+            with tarfile.open(path) as archive:
+                given.append(archive.getnames())
         return translated(step)
 
     world.engine.scripts["translate"] = look
@@ -158,7 +160,10 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
     assert step.name == "translate-a1b2c3d4e5f60718"
     assert step.image_id == environment.image_id
     assert step.inputs[0] == source
-    assert given == ["build", "build/out", "build/out/ccache"]
+    assert given == [
+        ["build", "build/in", "build/in/translate.sh"],
+        ["build", "build/out", "build/out/ccache"],
+    ]
     assert step.environment == translation_environment(job)
     assert (step.directory, step.output) == ("/build/source", "/build/out")
     assert (step.timeout, step.silence) == (100, 50)
@@ -210,6 +215,15 @@ def test_a_translation_without_a_product_is_a_failure(
         run(world, making(job, *products), environment)
 
 
+def test_the_processor_time_is_that_of_the_whole_container(
+    world: World, job: Job, environment: Environment
+) -> None:
+    files = {**MEASURED, "products/toy": ELF}
+    world.engine.scripts["translate"] = lambda _step: Ran(files=files)
+
+    assert run(world, job, environment).resources.cpu_seconds == 130.5
+
+
 def test_a_link_is_not_a_product(world: World, job: Job, environment: Environment) -> None:
     world.engine.scripts["translate"] = lambda _step: Ran(
         files={**MEASURED, "products/other": ELF}, links={"products/toy": "other"}
@@ -233,7 +247,7 @@ def test_a_translation_that_was_not_measured_is_a_failure(
 
 def remembered(step: ContainerStep) -> dict[str, bytes]:
     """Return what of the compiler cache a step is given."""
-    with tarfile.open(step.inputs[1]) as archive:
+    with tarfile.open(step.inputs[2]) as archive:
         files = [member for member in archive if member.isfile()]
         contents = [(member.name, archive.extractfile(member)) for member in files]
         return {name: content.read() for name, content in contents if content is not None}
@@ -293,29 +307,38 @@ def test_whatever_decides_the_binary_is_an_input(
     source: SourceTree,
     environment: Environment,
 ) -> None:
-    before = translation_inputs(job, source, environment)
+    before = translation_inputs(world.ctx, job, source, environment)
     replace_text(world.ctx.root / "translation_configs" / "toy.toml", *change)
 
-    after = translation_inputs(make_job(world.again().ctx), source, environment)
+    after = translation_inputs(world.ctx, make_job(world.again().ctx), source, environment)
 
     assert after != before
 
 
-def test_source_and_environment_are_inputs_and_the_image_s_id_is_none(
-    job: Job, source: SourceTree, environment: Environment
+def test_the_script_that_runs_the_translation_is_an_input(
+    world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
-    before = translation_inputs(job, source, environment)
+    before = translation_inputs(world.ctx, job, source, environment)
+    replace_text(world.ctx.root / "dockerfiles" / "steps" / "translate.sh", "sh", "bash")
+
+    assert translation_inputs(world.ctx, job, source, environment) != before
+
+
+def test_source_and_environment_are_inputs_and_the_image_s_id_is_none(
+    world: World, job: Job, source: SourceTree, environment: Environment
+) -> None:
+    before = translation_inputs(world.ctx, job, source, environment)
     other_source = source.model_copy(update={"sha256": digest("other")})
     other_content = environment.model_copy(update={"digest": digest("other")})
     other_image = environment.model_copy(update={"image_id": "sha256:other"})
 
-    assert translation_inputs(job, other_source, environment) != before
-    assert translation_inputs(job, source, other_content) != before
-    assert translation_inputs(job, source, other_image) == before
+    assert translation_inputs(world.ctx, job, other_source, environment) != before
+    assert translation_inputs(world.ctx, job, source, other_content) != before
+    assert translation_inputs(world.ctx, job, source, other_image) == before
 
 
 def test_another_released_bootstrap_interpreter_is_an_input(
-    job: Job, source: SourceTree, environment: Environment
+    world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
     jobs = [
         job.model_copy(
@@ -330,7 +353,7 @@ def test_another_released_bootstrap_interpreter_is_an_input(
         for archive in ("first", "second")
     ]
 
-    first, second = (translation_inputs(job, source, environment) for job in jobs)
+    first, second = (translation_inputs(world.ctx, job, source, environment) for job in jobs)
 
     assert first != second
 
@@ -351,18 +374,18 @@ def test_limits_and_packaging_do_not_decide_the_binary(
     source: SourceTree,
     environment: Environment,
 ) -> None:
-    before = translation_inputs(job, source, environment)
+    before = translation_inputs(world.ctx, job, source, environment)
     replace_text(world.ctx.root / "translation_configs" / "toy.toml", *change)
 
-    after = translation_inputs(make_job(world.again().ctx), source, environment)
+    after = translation_inputs(world.ctx, make_job(world.again().ctx), source, environment)
 
     assert after == before
 
 
 def test_the_number_of_make_jobs_is_no_input(
-    job: Job, source: SourceTree, environment: Environment
+    world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
-    assert "make-jobs" not in repr(translation_inputs(job, source, environment))
+    assert "make-jobs" not in repr(translation_inputs(world.ctx, job, source, environment))
 
 
 def test_the_follower_shows_each_phase_with_its_number(world: World) -> None:
