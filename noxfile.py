@@ -128,10 +128,11 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(tags=["slow"])
 def bench(session: nox.Session) -> None:
-    """Measure the demo: with JIT, without, and untranslated; print the table."""
+    """Measure: `bench` the demo with and without JIT, `bench -- pypy ARCHIVE` a packaged PyPy."""
     install(session)
-    bench_demo = str(Path("tests", "bench", "bench_demo.py"))
-    session.run("python", bench_demo, *session.posargs, env={"PYTHONPATH": "."})
+    name, *arguments = session.posargs or ["demo"]
+    script = str(Path("tests", "bench", f"bench_{name}.py"))
+    session.run("python", script, *arguments, env={"PYTHONPATH": "."})
 
 
 @nox.session(tags=["update"])

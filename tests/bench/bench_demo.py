@@ -10,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ PLACE = "/build/bench"
 class Built:
     """A translated demo and the files that running it takes."""
 
-    executable: Path
+    executable: bytes
     source: Path
     image_id: str
 
@@ -57,11 +58,17 @@ def build(work: Path, *, jit: bool) -> Built:
     )
 
 
-def newest(work: Path, opt: str) -> Path:
+def newest(work: Path, opt: str) -> bytes:
     """Return the demo that was last translated with this ``--opt``."""
     found = (work / "stages" / "translate").glob("*/record.json")
-    fitting = [path for path in found if f"--opt={opt}" in json.loads(path.read_text())["command"]]
-    return max(fitting, key=made_at).with_name("demo")
+    fitting = [
+        path
+        for path in found
+        if {f"--opt={opt}", "targetdemo.py"} <= set(json.loads(path.read_text())["command"])
+    ]
+    with tarfile.open(max(fitting, key=made_at).with_name("products.tar")) as products:
+        program = products.extractfile("build/source/demo")
+        return program.read() if program is not None else b""
 
 
 def made_at(path: Path) -> float:
