@@ -5,7 +5,6 @@ run in turn on the same machine. Nothing here is an assertion.
 """
 
 import argparse
-import shutil
 import statistics
 import subprocess
 import sys
@@ -57,13 +56,6 @@ def shell(command: str, place: Path) -> Callable[[], object]:
     return lambda: subprocess.run(["sh", "-c", command], cwd=place, check=True)
 
 
-def fresh(place: Path) -> Path:
-    """Return an empty directory."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    return place
-
-
 def packings(tree: Path, place: Path) -> dict[str, Callable[[], object]]:
     """Return the ways to pack *tree*, each leaving a file of its name in *place*."""
 
@@ -82,14 +74,9 @@ def packings(tree: Path, place: Path) -> dict[str, Callable[[], object]]:
 
 
 def unpackings(place: Path) -> dict[str, Callable[[], object]]:
-    """Return how the packed files are unpacked by tar."""
-    target = place / "unpacked"
-
-    def unpacking(name: str) -> Callable[[], object]:
-        return lambda: shell(f"tar -xf ../{name}", fresh(target))()
-
+    """Return how the packed files are unpacked by tar, each time into a new directory."""
     names = ("pipeline.tar.gz", "pipeline.tar.zst", "bzip2.tar.bz2")
-    return {name: unpacking(name) for name in names}
+    return {name: shell(f"tar -xf {name} -C $(mktemp -d -p .)", place) for name in names}
 
 
 def measure(actions: dict[str, Callable[[], float]]) -> dict[str, float]:
