@@ -448,7 +448,6 @@ def test_a_linked_work_tree_is_a_checkout(world: World, upstream: Upstream, tmp_
     assert (clean.dirty, changed_tree.dirty) == (False, True)
 
 
-@pytest.mark.xfail(reason="git ls-files lists the directory that the pipeline was started in")
 def test_it_does_not_matter_where_in_a_checkout_the_pipeline_is_started(
     world: World, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,7 +458,6 @@ def test_it_does_not_matter_where_in_a_checkout_the_pipeline_is_started(
     assert checkout.files() == expected
 
 
-@pytest.mark.xfail(reason="what git could not tell is taken for: nothing was changed")
 def test_a_checkout_that_git_cannot_read_is_not_taken_for_a_clean_one(
     world: World, upstream: Upstream
 ) -> None:

@@ -547,7 +547,6 @@ def test_a_smoke_test_runs_where_its_interpreter_is_tried(
     assert message.endswith("Allowed: clean-bullseye, compiler-bookworm.")
 
 
-@pytest.mark.xfail(reason="smoke tests are checked first, and against the mistyped name")
 def test_a_mistyped_environment_is_named_where_it_is_mistyped(with_pypy: Path, edit: Edit) -> None:
     edit(PYPY, '["clean-bullseye", "compiler-bookworm"]', '["clean-bullseye", "compiler-bokworm"]')
 

@@ -95,7 +95,6 @@ def test_a_copy_that_fails_leaves_the_last_one(
     assert [path.name for path in cache.iterdir()] == [job.platform.identifier]
 
 
-@pytest.mark.xfail(reason="a directory .new that is there already is taken for the new one")
 def test_what_a_killed_process_left_half_done_does_not_come_back(
     world: World, job: Job, tmp_path: Path
 ) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import lief
 import pytest
 
-from pipeline.verify.contents import CONTENT_GATES, Tree, glibc_floor
+from pipeline.verify.contents import CONTENT_GATES, glibc_floor
 from pipeline.verify.gates import check_gates
+from pipeline.verify.tree import Tree
 from tests.crafted import Craft, Member, make_craft, unpacked
 from tests.fakes import ELF, World, make_world
 
