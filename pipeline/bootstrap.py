@@ -11,6 +11,7 @@ from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.configs import InterpreterConfig, ReleaseBootstrap
 from pipeline.model.ledger import Event, Ledger
 from pipeline.model.records import BootstrapRelease
+from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Job, Plan
 from pipeline.publish.ledger import read_ledger
 from pipeline.translate.bootstrap import bootstrap_path
@@ -33,8 +34,10 @@ def with_bootstraps(ctx: Context, plan: Plan, store: Store) -> Plan:
     return plan.model_copy(update={"releases": tuple(releases)})
 
 
-def newest_release(ledger: Ledger, interpreter: str, platform: str) -> tuple[Event, Artifact]:
-    """Return the newest final release of *interpreter* that has an archive for *platform*. Pure.
+def newest_release(
+    ledger: Ledger, wanted: ReleaseBootstrap, platform: str, older_than: InterpreterVersion | None
+) -> tuple[Event, Artifact]:
+    """Return the newest final release that *wanted* means and that is for *platform*. Pure.
 
     Raises:
         SourceError: there is none.
@@ -42,14 +45,19 @@ def newest_release(ledger: Ledger, interpreter: str, platform: str) -> tuple[Eve
     found = [
         (event, artifact)
         for event in ledger.events
-        if event.interpreter == interpreter and event.stable
+        if event.interpreter == wanted.interpreter and event.stable
+        if wanted.version is None or event.interpreter_version == wanted.version
+        if older_than is None or event.interpreter_version < older_than
         for artifact in event.files
         if (artifact.kind, artifact.platform) == (ArtifactKind.ARCHIVE_ZST, platform)
     ]
     if not found:
+        version = "" if wanted.version is None else f" {wanted.version}"
+        older = "" if older_than is None else f" older than {older_than}"
         msg = (
-            f"the store has no final release of {interpreter} for {platform} to translate with. "
-            'Release it first, or take the image\'s: translation.bootstrap = { kind = "image" }.'
+            f"the store has no final release of {wanted.interpreter}{version}{older} for "
+            f"{platform} to translate with. Release it first, or take the image's: "
+            'translation.bootstrap = { kind = "image" }.'
         )
         raise SourceError(msg)
     return max(found, key=lambda item: item[0].interpreter_version)
@@ -64,12 +72,17 @@ def _with_bootstrap(ctx: Context, job: Job, ledger: Ledger, store: Store) -> Job
     wanted = _wanted(job)
     if wanted is None:
         return job
-    event, artifact = newest_release(ledger, wanted.interpreter, job.platform.identifier)
+    itself = wanted.interpreter == job.interpreter.interpreter
+    event, artifact = newest_release(
+        ledger, wanted, job.platform.identifier, job.version if itself else None
+    )
     config: InterpreterConfig = ctx.config.interpreters[wanted.interpreter]
     release = BootstrapRelease(
         release=event.release, artifact=artifact, executable=config.package.executable
     )
     path = bootstrap_path(ctx, release)
+    if ctx.dry_run:
+        return job.model_copy(update={"bootstrap": release})
     if not path.exists() or sha256_of(path) != artifact.sha256:
         _fetch(store, event, artifact, path)
     return job.model_copy(update={"bootstrap": release})
@@ -79,7 +92,10 @@ def _fetch(store: Store, event: Event, artifact: Artifact, path: Path) -> None:
     key = naming.store_key(event.product, event.release, artifact.filename)
     present = store.read(key)
     if present is None:
-        msg = f"{key}: is in the ledger, but not in the store. Run: python -m pipeline publish"
+        msg = (
+            f"{key}: is in the ledger, but not in the store. "
+            f"Run: python -m pipeline publish {event.interpreter}"
+        )
         raise SourceError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, present.data)

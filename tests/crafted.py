@@ -32,12 +32,13 @@ from pipeline.verify.running import (
     IMPORTER,
     SCRATCH,
     TESTS,
+    TOOLCHAIN,
     UNPACKED,
     Installed,
     wanted_imports,
 )
 from pipeline.verify.tree import Tree
-from tests.factories import make_build_info, make_config, make_pypy_job, make_pypy_package
+from tests.factories import CONFIGS, make_build_info, make_config, make_pypy_job, make_pypy_package
 from tests.fakes import ELF, EPOCH, RESOURCES, Answer, FakeSession, Image, World, digest, make_job
 
 S = TypeVar("S")
@@ -265,7 +266,7 @@ def _pypy_files(job: Job, info: BuildInfo, embedded: Mapping[str, str]) -> dict[
         SSL: make_elf(
             SSL, exports=_exports_of(SSL), holds=b"OpenSSL %s 9 Jun" % _version("_ssl", embedded)
         ),
-        LZMA: make_elf(LZMA, exports=_exports_of(LZMA), holds=_version("lzma", embedded)),
+        LZMA: make_elf(LZMA, exports=_exports_of(LZMA), holds=_version("lzma", embedded) + b"\0"),
         GDBM: make_elf(GDBM, exports=_exports_of(GDBM)),
         SQLITE: make_elf(SQLITE, needs=("libsqlite3.so.0",), searches="$ORIGIN/.."),
         TKINTER: make_elf(TKINTER, needs=("libtk8.6.so",), searches="$ORIGIN/../.."),
@@ -328,17 +329,12 @@ def _build_id(build: str) -> lief.ELF.Segment:
 
 def _pypy_answers(job: Job) -> dict[tuple[str, ...], Answer]:
     """Return what a good PyPy does, by how its command ends."""
-    verify = job.interpreter.verify
-    smoke = {
-        filled(job, test.argv): Answer(status=test.status, stdout=test.stdout or "")
-        for test in verify.smoke
-    }
     imports = {
         ("-c", IMPORTER, *wanted_imports(job.interpreter, environment)): Answer()
-        for environment in verify.environments
+        for environment in job.interpreter.verify.environments
     }
     return {
-        **smoke,
+        **smoke_answers(job),
         **imports,
         (f"{TESTS}/report.py",): Answer(stdout=report(job)),
         (f"{TESTS}/translation_info.py",): Answer(stdout=PYPY_INFO_TEXT),
@@ -347,9 +343,29 @@ def _pypy_answers(job: Job) -> dict[tuple[str, ...], Answer]:
     }
 
 
+def smoke_answers(job: Job) -> dict[tuple[str, ...], Answer]:
+    """Return what a good interpreter does when its smoke tests are run."""
+    tests = CONFIGS / job.interpreter.verify.test_files
+    return {
+        filled(job, test.argv): Answer(
+            status=test.status,
+            stdout=(tests / test.stdout_file).read_text(encoding="utf-8")
+            if test.stdout_file is not None
+            else test.stdout or "",
+            stderr="\n".join(test.stderr_contains),
+        )
+        for test in job.interpreter.verify.smoke
+    }
+
+
 def filled(job: Job, argv: Sequence[str]) -> tuple[str, ...]:
     """Return a command of the configuration as it is run in a container."""
-    places = {"{root}": f"{UNPACKED}/{job.stem}", "{tests}": TESTS, "{scratch}": SCRATCH}
+    places = {
+        "{root}": f"{UNPACKED}/{job.stem}",
+        "{tests}": TESTS,
+        "{toolchain}": TOOLCHAIN,
+        "{scratch}": SCRATCH,
+    }
     words = tuple(argv)
     for name, place in places.items():
         words = tuple(word.replace(name, place) for word in words)

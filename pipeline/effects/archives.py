@@ -38,6 +38,12 @@ ZSTD_LEVEL: Final = 19
 LARGEST_UNPACKED: Final = 8 << 30
 MOST_MEMBERS: Final = 200_000
 UNIX_SYSTEM: Final = 3
+SPECIAL_TYPES: Final = {
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFSOCK: tarfile.FIFOTYPE,  # tar has no type for sockets
+}
 ZSTD_CHUNK: Final = 1 << 16
 UNREADABLE: Final = (
     tarfile.TarError,
@@ -285,12 +291,12 @@ def _tar_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tarfile.Ta
     mode = member.external_attr >> 16
     header.mode, header.size = stat.S_IMODE(mode), member.file_size
     header.mtime = int(datetime(*member.date_time, tzinfo=UTC).timestamp())
-    if member.is_dir():
-        header.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(mode):
+    if stat.S_ISLNK(mode):
         header.type, header.linkname = tarfile.SYMTYPE, os.fsdecode(archive.read(member))
-    elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        header.type = tarfile.CONTTYPE
+    elif (special := SPECIAL_TYPES.get(stat.S_IFMT(mode))) is not None:
+        header.type = special
+    elif member.is_dir():
+        header.type = tarfile.DIRTYPE
     return header
 
 

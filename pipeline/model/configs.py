@@ -134,13 +134,17 @@ class ImageBootstrap(Model):
 
 
 class ReleaseBootstrap(Model):
-    """The newest release of another interpreter in the store runs the RPython toolchain.
+    """A final release of an interpreter in the store runs the RPython toolchain.
 
-    ``options`` are the bootstrap interpreter's own, such as ``--jit loop_longevity=300``.
+    Without ``version`` it is the newest; an interpreter that translates itself takes one that is
+    older than what it translates. Name the version where a release must be repeatable: the newest
+    may be another one the next time. ``options`` are the bootstrap interpreter's own, such as
+    ``--jit loop_longevity=300``.
     """
 
     kind: Literal["release"]
     interpreter: Name
+    version: VersionField | None = None
     options: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
 

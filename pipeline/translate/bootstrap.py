@@ -22,8 +22,9 @@ def bootstrap_archives(ctx: Context, job: Job, temporary: Path) -> tuple[Path, .
     if job.bootstrap is None:
         return ()
     unpacked, archive = temporary / "bootstrap", temporary / "bootstrap.tar"
+    unpacked.mkdir()
     unpack(bootstrap_path(ctx, job.bootstrap), unpacked)
-    tops = sorted(unpacked.iterdir())
+    tops = [path for path in sorted(unpacked.iterdir()) if path.is_dir()]
     if len(tops) != 1:
         msg = f"{job.bootstrap.artifact.filename}: {len(tops)} top directories, not one"
         raise TranslationError(msg)

@@ -59,7 +59,7 @@ def translation_inputs(
             translation.rpython_target,
             *translation.target_options,
         ],
-        "bootstrap": job.bootstrap if job.bootstrap is not None else translation.bootstrap,
+        "bootstrap": [translation.bootstrap, job.bootstrap],
         "variables": translation_environment(job),
         "products": translation.products,
     }

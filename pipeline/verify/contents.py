@@ -6,7 +6,6 @@ with LIEF. The fields are those of the System V ABI, symbol versions as in the G
 
 import posixpath
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
@@ -27,9 +26,11 @@ BUILD_PATHS: Final = (
     b"/build/shim",
     b"/build/tmp",
     b"/build/out",
-    b"/build/in",
+    b"/build/in/",
 )
 GLIBC: Final = "GLIBC_"
+# A binary with packed relative relocations (DT_RELR) asks for this, which came with glibc 2.36.
+LABELS: Final = {"GLIBC_ABI_DT_RELR": "2.36"}
 
 
 def glibc_floor(tree: Tree) -> str:
@@ -43,8 +44,9 @@ def _glibc_needs(tree: Tree, name: str) -> Iterator[tuple[str, str]]:
     for requirement in dict(tree.binaries)[name].symbols_version_requirement:
         for auxiliary in requirement.get_auxiliary_symbols():
             label = str(auxiliary.name)
-            if label.startswith(GLIBC) and label[len(GLIBC)].isdigit():
-                yield label.removeprefix(GLIBC), str(requirement.name)
+            version = LABELS.get(label, label.removeprefix(GLIBC))
+            if label.startswith(GLIBC) and version[:1].isdigit():
+                yield version, str(requirement.name)
 
 
 def _symbols_with(binary: "lief.ELF.Binary", label: str) -> list[str]:
@@ -120,8 +122,11 @@ def _needed(tree: Tree) -> Verdict:
 def _is_bundled(tree: Tree, name: str, binary: "lief.ELF.Binary", library: str) -> bool:
     """Whether *library* is where the binary's own search path leads to in the archive.
 
-    A module without a search path finds what the program that loads it has loaded already.
+    A name with a slash is a path, which the loader does not search for. A module without a search
+    path finds what the program that loads it has loaded already.
     """
+    if "/" in library:
+        return False
     paths = [part for path in _paths_of(binary) for part in path.split(":")]
     places = {_meant(name, part) for part in paths if _stays_inside(tree, name, part)}
     return any((tree.root.parent / place / library).exists() for place in places)
@@ -161,7 +166,7 @@ def _stays_inside(tree: Tree, name: str, part: str) -> bool:
     """Whether an entry of a search path means a directory of the archive."""
     if part.partition("/")[0] != "$ORIGIN":
         return False
-    return PurePosixPath(_meant(name, part)).parts[0] == tree.job.stem
+    return _meant(name, part).split("/", 1)[0] == tree.job.stem
 
 
 def _no_build_paths(tree: Tree) -> Verdict:

@@ -18,11 +18,26 @@ if TYPE_CHECKING:
 
 OWN_NAMES: Final = re.compile("pypy|rpy", re.IGNORECASE)
 SHOWN: Final = 5
+UNDEFINED: Final = 0
+EXPORTED_BINDINGS: Final = frozenset({"GLOBAL", "WEAK", "GNU_UNIQUE"})
+HIDDEN_VISIBILITIES: Final = frozenset({"HIDDEN", "INTERNAL"})
 
 
 def _exported(binary: "lief.ELF.Binary") -> list[str]:
-    """Return the names that a binary gives to others."""
-    return sorted({str(symbol.name) for symbol in binary.exported_symbols if symbol.name})
+    """Return the names that a binary gives to others, of functions, data and thread-local data.
+
+    LIEF's own list leaves out thread-local and untyped symbols, and has hidden ones.
+    """
+    return sorted(
+        {
+            str(symbol.name)
+            for symbol in binary.dynamic_symbols
+            if symbol.name
+            and symbol.shndx != UNDEFINED
+            and symbol.binding.name in EXPORTED_BINDINGS
+            and symbol.visibility.name not in HIDDEN_VISIBILITIES
+        }
+    )
 
 
 def _interpreter(tree: Tree) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.model.configs import EmbeddedLibrary, PyPyPackage
+from pipeline.model.layout import library_path
 from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
 from pipeline.verify.tree import Tree, parsed
@@ -65,11 +66,7 @@ def _extension_names(tree: Tree) -> Verdict:
         return Verdict(measured="no extension modules")
     suffix = extension_suffix(tree.job, package)
     library = Path(package.standard_library)
-    names = [
-        tree.name(path)
-        for path in tree.files
-        if path.name.endswith(".so") and path.relative_to(tree.root).is_relative_to(library)
-    ]
+    names = [tree.name(path) for path in sorted((tree.root / library).rglob("*.so"))]
     findings = tuple(
         Finding(file=name, found="another suffix", expected=f"...{suffix}")
         for name in names
@@ -108,8 +105,11 @@ def _debug(tree: Tree) -> Verdict:
     top = tree.debug_root
     files = sorted(path for path in top.rglob("*") if path.is_file())
     findings = [finding for path in files for finding in _debug_findings(tree, top, path)]
-    if not files:
-        findings = [Finding(file=top.name, found="no files", expected="debug symbols")]
+    if (package := _package(tree)) is not None:
+        wanted = top / f"{library_path(package, tree.job.platform)}{DEBUG_SUFFIX}"
+        if wanted not in files:
+            name = f"{top.name}/{wanted.relative_to(top).as_posix()}"
+            findings.append(Finding(file=name, found="no such file", expected="debug symbols"))
     return Verdict(measured=f"{len(files)} files of debug symbols", findings=tuple(findings))
 
 

@@ -16,6 +16,7 @@ from pipeline.effects.archives import (
     uncompressed_digest,
     zip_members_of,
 )
+from pipeline.model import naming
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.layout import Kind, link_to, required_members
 from pipeline.plan import Job
@@ -199,6 +200,31 @@ def _formats_agree(archives: Archives) -> Verdict:
     )
 
 
+def _debug_members(archives: Archives) -> Verdict:
+    """The archive of debug symbols is released too, so its headers are held to the same rules."""
+    path = archives.paths.get(ArtifactKind.DEBUG_ZST)
+    if path is None:
+        return _verdict("no debug archive", [])
+    top, members = f"{archives.job.stem}{naming.DEBUG_INFIX}", members_of(path)
+    deviations = [
+        *_header_deviations(members, archives.job.revision.epoch),
+        *(
+            (member.name, "another place or kind", f"files and directories below {top}")
+            for member in members
+            if member.name.split("/", 1)[0] != top
+            or not is_inside(member.name)
+            or not (member.isfile() or member.isdir())
+        ),
+    ]
+    return _verdict(
+        f"{len(members)} members",
+        (
+            Finding(file=f"{path.name}: {name}", found=found, expected=expected)
+            for name, found, expected in deviations
+        ),
+    )
+
+
 def _anonymous_gzip(archives: Archives) -> Verdict:
     path = archives.paths.get(ArtifactKind.ARCHIVE_GZ)
     if path is None:
@@ -222,4 +248,5 @@ MEMBER_GATES: Final[tuple[Gate[Archives], ...]] = (
     Gate(identifier="ARC06", title="normalised headers", check=_normalised_headers),
     Gate(identifier="ARC07", title="formats hold the same tree", check=_formats_agree),
     Gate(identifier="ARC08", title="anonymous gzip header", check=_anonymous_gzip),
+    Gate(identifier="DBG02", title="members of the debug archive", check=_debug_members),
 )

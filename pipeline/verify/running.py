@@ -4,7 +4,6 @@ Ids ``RUN..`` and ``OPT..``. The proofs read the logs that every RPython binary 
 (``PYPYLOG=category:file``): a JIT logs each loop it compiles, incminimark each of its steps.
 """
 
-import json
 import re
 import tempfile
 from collections import Counter
@@ -12,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.effects.archives import Entry, Owner, entries_of, write_archive
 from pipeline.effects.console import Step
@@ -53,12 +54,13 @@ failed = 0
 for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
-    except Exception as error:
+    except BaseException as error:
         failed = 1
         sys.stdout.write("%s: %s: %s\\n" % (name, type(error).__name__, error))
 sys.exit(failed)
 """
 
+_JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
 _SECTION: Final = re.compile(r"\{([a-z0-9-]+)\s*$")
 
 
@@ -202,7 +204,15 @@ def _options(subject: Installed) -> Verdict:
         for key, value in expected.items()
         if told.get(key) != value
     )
+    findings += tuple(_failure(f"{subject.archive}: {' '.join(proofs.info)}", done))
     return Verdict(measured=" ".join(f"{k}={told.get(k)}" for k in expected), findings=findings)
+
+
+def _failure(where: str, done: Completed) -> Iterator[Finding]:
+    """Yield a finding if a command failed, whatever it had written before."""
+    if done.status != 0:
+        found = f"exit status {done.status}: {done.last_lines[-SHOWN:]}"
+        yield Finding(file=where, found=found, expected="exit status 0")
 
 
 def _jit(subject: Installed) -> Verdict:
@@ -264,8 +274,8 @@ def _report(subject: Installed) -> Verdict:
     where = f"{subject.archive}: {' '.join(rules.report)}"
     done = subject.run(rules.report, timeout=rules.proofs.timeout)
     try:
-        told = json.loads(done.stdout)
-    except ValueError:
+        told = dict(_JSON_OBJECT.validate_json(done.stdout))
+    except ValidationError:
         found = f"exit status {done.status}: {done.last_lines[-SHOWN:]}"
         return Verdict(
             measured="", findings=(Finding(file=where, found=found, expected="a JSON object"),)
@@ -276,6 +286,7 @@ def _report(subject: Installed) -> Verdict:
         for key, value in expected.items()
         if told.get(key) != value
     )
+    findings += tuple(_failure(where, done))
     return Verdict(measured=str(told.get("version")).replace("\n", " "), findings=findings)
 
 

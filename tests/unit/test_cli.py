@@ -330,6 +330,31 @@ def test_a_release_that_is_there_is_left_alone(command: Command) -> None:
     assert {name: (store / name).read_bytes() for name in files(store)} == before
 
 
+SELF_HOSTED: Final = 'kind = "release"\ninterpreter = "toy"'
+
+
+def test_a_release_that_was_published_translates_the_next(command: Command) -> None:
+    gem = command.world.ctx.root / "translation_configs" / "gem.toml"
+    replace_text(gem, 'kind = "image"\nargv = ["pypy", "-S"]', SELF_HOSTED)
+    command.run("release", "toy")
+
+    status = command.run("translate", "gem")
+
+    assert status == 0
+    assert "/build/bootstrap/bin/toy" in command.world.engine.steps[-1].command
+
+
+def test_a_release_that_has_nothing_to_be_translated_with_is_refused(command: Command) -> None:
+    gem = command.world.ctx.root / "translation_configs" / "gem.toml"
+    replace_text(gem, 'kind = "image"\nargv = ["pypy", "-S"]', SELF_HOSTED)
+
+    status = command.run("release", "gem")
+
+    assert status == SourceError.exit_code
+    assert "the store has no final release of toy for linux-x86_64" in command.message()
+    assert command.world.engine.steps == []
+
+
 def test_a_nightly_is_named_after_its_source(command: Command) -> None:
     status = command.run("nightly", "toy")
 

@@ -320,6 +320,14 @@ def test_a_value_of_another_form_is_shown_with_its_key(
             id="verify-environment",
         ),
         pytest.param(
+            "demo.toml",
+            'kind = "image"\nargv = ["pypy"]',
+            'kind = "release"\ninterpreter = "dmo"',
+            "demo.toml: key translation.bootstrap.interpreter: unknown interpreter 'dmo'. "
+            "Did you mean 'demo'? Allowed: demo.",
+            id="bootstrap-interpreter",
+        ),
+        pytest.param(
             "environments.toml",
             '[environments.clean-bookworm]\nbase = "bookworm"',
             '[environments.clean-bookworm]\nbase = "bokworm"',
@@ -528,7 +536,8 @@ def test_a_pin_of_a_package_that_does_not_exist_is_answered_with_those_that_do(
     with pytest.raises(UnknownNameError) as caught:
         load_config(with_pypy)
 
-    assert str(caught.value) == f"pypy3.11.toml: key package: {expected}Allowed: {PINS}."
+    where = "pypy3.11.toml: key package.embedded or package.wheels"
+    assert str(caught.value) == f"{where}: {expected}Allowed: {PINS}."
 
 
 @pytest.mark.parametrize("name", ["clean-bookworm", "clean-bulseye"], ids=["elsewhere", "nowhere"])
@@ -571,3 +580,18 @@ def test_an_expected_output_that_is_not_there_is_named_with_its_test(
         "demo.toml: key verify.smoke: test hot-loop: no file "
         f"{root}/demo/programs/hot_lop.expected."
     )
+
+
+@pytest.mark.parametrize("name", ["clean-bookworm", "clean-bulseye"], ids=["elsewhere", "nowhere"])
+def test_a_module_is_only_where_its_interpreter_is_tried(
+    name: str, with_pypy: Path, edit: Edit
+) -> None:
+    edit(PYPY, '_tkinter = ["compiler-bookworm"]', f'_tkinter = ["compiler-bookworm", "{name}"]')
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(with_pypy)
+
+    message = str(caught.value)
+    where = "pypy3.11.toml: key verify.modules_only_in._tkinter"
+    assert message.startswith(f"{where}: unknown environment {name!r}. ")
+    assert message.endswith("Allowed: clean-bullseye, compiler-bookworm.")

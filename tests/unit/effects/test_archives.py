@@ -29,6 +29,7 @@ from pipeline.effects.archives import (
     unpack_zip,
     write_archive,
     write_zip,
+    zip_members_of,
 )
 from pipeline.errors import UnsafeArchiveError
 
@@ -715,3 +716,202 @@ def test_a_link_has_no_place_in_a_zip_file_and_none_is_left(tmp_path: Path) -> N
         write_zip(tmp_path / "demo.zip", ENTRIES, epoch=EPOCH)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def told(members: Sequence[tarfile.TarInfo]) -> list[tuple[str, bytes, int, int]]:
+    """Return names, types, modes and sizes."""
+    return [(item.name, item.type, item.mode, item.size) for item in members]
+
+
+def test_what_is_packed_into_a_zip_file_is_told_of_it(tmp_path: Path) -> None:
+    write_zip(tmp_path / "demo.zip", FOR_WINDOWS, epoch=EPOCH)
+
+    assert told(zip_members_of(tmp_path / "demo.zip")) == [
+        ("demo/README.md", tarfile.REGTYPE, 0o644, 3),
+        ("demo/demo.exe", tarfile.REGTYPE, 0o755, 2),
+        ("demo/empty", tarfile.DIRTYPE, 0o755, 0),
+    ]
+
+
+def test_the_same_is_told_of_a_zip_file_and_of_a_tar_file(tmp_path: Path) -> None:
+    """But of a zip file no directories that are only implied."""
+    write_zip(tmp_path / "demo.zip", FOR_WINDOWS, epoch=EPOCH)
+    write_archive(tmp_path / "demo.tar", FOR_WINDOWS, epoch=EPOCH)
+
+    zipped_members = zip_members_of(tmp_path / "demo.zip")
+
+    packed = [item for item in members_of(tmp_path / "demo.tar") if item.name != "demo"]
+    assert told(zipped_members) == told(packed)
+    assert {(item.uid, item.gid, item.uname, item.gname) for item in zipped_members} == {
+        (0, 0, "", "")
+    }
+
+
+@settings(max_examples=20)
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-c]{1,3}(/[a-cü]{1,3}){0,2}\.f", fullmatch=True),
+        st.tuples(st.binary(max_size=20), st.booleans()),
+        max_size=6,
+    )
+)
+def test_names_sizes_and_modes_in_a_zip_file_are_those_of_its_entries(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, tuple[bytes, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("zip") / "a.zip"
+    entries = [
+        Entry(path=name, content=content, executable=executable)
+        for name, (content, executable) in files.items()
+    ]
+
+    write_zip(path, entries, epoch=EPOCH)
+
+    assert told(zip_members_of(path)) == [
+        (name, tarfile.REGTYPE, 0o755 if executable else 0o644, len(content))
+        for name, (content, executable) in sorted(files.items())
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (1, 0), (2, 2), (3, 2)])
+def test_the_times_in_a_zip_file_are_told_in_steps_of_two_seconds(
+    tmp_path: Path, seconds: int, expected: int
+) -> None:
+    write_zip(tmp_path / "demo.zip", FOR_WINDOWS, epoch=EPOCH + seconds)
+
+    members = zip_members_of(tmp_path / "demo.zip")
+
+    assert {item.mtime for item in members} == {EPOCH + expected}
+
+
+def zipped_member(path: Path, content: bytes = b"", **fields: Any) -> Path:
+    """Write a zip file with one member that the pipeline itself would never write."""
+    info = zipfile.ZipInfo("t/member", (2026, 11, 21, 0, 0, 0))
+    for field, value in fields.items():
+        setattr(info, field, value)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, content)
+    return path
+
+
+def test_a_link_in_a_zip_file_is_told_with_its_target(tmp_path: Path) -> None:
+    path = zipped_member(tmp_path / "a.zip", b"../caf\xe9", external_attr=0o120777 << 16)
+
+    (link_member,) = zip_members_of(path)
+
+    assert link_member.issym()
+    assert not link_member.isfile()
+    assert link_member.linkname == "../caf\udce9"
+
+
+def test_a_file_that_was_zipped_on_windows_has_no_mode(tmp_path: Path) -> None:
+    path = zipped_member(tmp_path / "a.zip", b"x", create_system=0, external_attr=0x20)
+
+    (file,) = zip_members_of(path)
+
+    assert (file.isfile(), file.mode, file.size) == (True, 0, 1)
+
+
+def test_of_a_mode_in_a_zip_file_the_kind_is_no_part(tmp_path: Path) -> None:
+    path = zipped_member(tmp_path / "a.zip", external_attr=0o104755 << 16)
+
+    (file,) = zip_members_of(path)
+
+    assert (file.isfile(), file.mode) == (True, 0o4755)
+
+
+def test_a_damaged_member_of_a_zip_file_is_named(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", "good", "bad")
+    head, found, tail = path.read_bytes().rpartition(b"content")
+    path.write_bytes(head + found.upper() + tail)
+
+    with pytest.raises(UnsafeArchiveError) as caught:
+        zip_members_of(path)
+
+    assert str(caught.value) == "a.zip: bad: is damaged."
+
+
+def test_a_flipped_bit_in_a_member_of_a_zip_file_is_refused_or_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    content = Path(archives.__file__).read_bytes()[:200]
+    whole = zip_of(tmp_path / "a.zip", [Entry(path="a", content=content)])
+    (packed,) = zipfile.ZipFile(io.BytesIO(whole)).infolist()
+    start = len(packed.FileHeader()) + packed.header_offset
+    damaged = tmp_path / "damaged.zip"
+    accepted = 0
+
+    for position in range(start, start + packed.compress_size):
+        data = bytearray(whole)
+        data[position] ^= 1 << position % 8
+        damaged.write_bytes(data)
+        try:
+            zip_members_of(damaged)
+        except UnsafeArchiveError:
+            continue
+        accepted += 1
+        with zipfile.ZipFile(damaged) as archive:
+            assert archive.read("a") == content
+
+    assert accepted <= 1  # bits of the last byte may be of no use
+
+
+def test_a_zip_file_that_is_cut_off_is_refused_at_every_length(tmp_path: Path) -> None:
+    whole = zip_of(tmp_path / "a.zip", FOR_WINDOWS)
+    cut = tmp_path / "cut.zip"
+
+    for size in range(len(whole)):
+        cut.write_bytes(whole[:size])
+        with pytest.raises(UnsafeArchiveError, match=r"^cut\.zip: not a readable zip archive"):
+            zip_members_of(cut)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown-compression"]
+)
+def test_a_zip_file_in_a_form_that_cannot_be_read_is_refused(
+    tmp_path: Path, offset: int, value: int
+) -> None:
+    path = zipped(tmp_path / "a.zip", "a")
+    data = bytearray(path.read_bytes())
+    central = data.index(b"PK\x01\x02")
+    data[central + offset] = data[offset - 2] = value
+    path.write_bytes(data)
+
+    with pytest.raises(UnsafeArchiveError, match=r"a\.zip: not a readable zip archive"):
+        zip_members_of(path)
+
+
+def test_a_date_that_no_calendar_has_is_refused(tmp_path: Path) -> None:
+    path = zipped_member(tmp_path / "a.zip", date_time=(2026, 2, 31, 0, 0, 0))
+
+    with pytest.raises(UnsafeArchiveError, match="day is out of range for month"):
+        zip_members_of(path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "enough", "value"),
+    [("MOST_MEMBERS", 2, 1), ("LARGEST_UNPACKED", 14, 13)],
+    ids=["members", "bytes"],
+)
+def test_a_zip_file_with_more_than_a_release_ever_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, enough: int, value: int
+) -> None:
+    path = zipped(tmp_path / "a.zip", "a", "b")
+    monkeypatch.setattr(archives, limit, enough)
+    assert len(zip_members_of(path)) == 2
+
+    monkeypatch.setattr(archives, limit, value)
+
+    with pytest.raises(UnsafeArchiveError, match=r"a\.zip: unpacks to more than the limits allow"):
+        zip_members_of(path)
+
+
+def test_a_zip_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "a.zip", "a")
+    monkeypatch.setattr(archives, "LARGEST_UNPACKED", 6)
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("a member was read"))
+
+    with pytest.raises(UnsafeArchiveError, match="unpacks to more than the limits allow"):
+        zip_members_of(path)

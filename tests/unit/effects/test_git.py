@@ -1,5 +1,6 @@
 """How git is asked; what it answers is tried with git itself in integration."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -134,7 +135,10 @@ def test_a_history_that_the_remote_does_not_give_is_its_fault(
     assert isinstance(caught.value.__cause__, CommandError)
 
 
-HOOKS: Final = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"}
+HOOKS: Final = {
+    *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+}
 
 
 def test_git_does_not_see_which_repository_s_hook_we_may_be_in(
@@ -186,6 +190,40 @@ def test_a_checkout_is_asked_of_its_own_repository(process: FakeProcess, tmp_pat
 
     assert Checkout(process, tmp_path).head() == COMMIT
     assert process.ran("git", f"--git-dir={tmp_path}/.git", f"--work-tree={tmp_path}") == 1
+
+
+def test_git_is_started_in_the_checkout(process: FakeProcess, tmp_path: Path) -> None:
+    """Some commands tell only of the directory that they are started in."""
+    process.expect("git", "ls-files")
+
+    Checkout(process, tmp_path).files()
+
+    assert [call.argv[:3] for call in process.calls] == [("git", "-C", str(tmp_path))]
+
+
+ASKED: Final[dict[str, Callable[[Checkout], object]]] = {
+    "show": Checkout.commit_time,
+    "rev-list": Checkout.count_ancestors,
+    "status": Checkout.is_dirty,
+    "ls-files": Checkout.files,
+}
+
+
+@pytest.mark.parametrize(("word", "ask"), ASKED.items(), ids=ASKED)
+def test_what_git_cannot_tell_of_a_checkout_is_an_error(
+    word: str, ask: Callable[[Checkout], object], process: FakeProcess, tmp_path: Path
+) -> None:
+    process.expect("git", "rev-parse", answer=Answer(stdout="false\n"))
+    process.expect("git", word, answer=Answer(status=128, stderr="fatal: index file corrupt"))
+
+    with pytest.raises(CommandError, match="index file corrupt"):
+        ask(Checkout(process, tmp_path))
+
+
+def test_a_checkout_of_no_branch_has_none(process: FakeProcess, tmp_path: Path) -> None:
+    process.expect("git", "symbolic-ref", answer=Answer(status=1))
+
+    assert Checkout(process, tmp_path).branch() is None
 
 
 def test_a_checkout_without_a_commit_has_no_head(process: FakeProcess, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.model.configs import PlainPackage
+from pipeline.model.configs import PlainPackage, PyPyPackage
 from pipeline.model.layout import Kind, library_path, link_to, program_path, required_members
 from pipeline.model.platforms import Platform
 from tests.factories import changed, make_platform, make_pypy_package
@@ -26,7 +26,7 @@ PYPY = changed(
 
 def on(system: str) -> Platform:
     """Return a platform of an operating system, also of one that no code builds for yet."""
-    return make_platform().model_copy(update={"os": system})
+    return make_platform(os=system)
 
 
 def test_a_plain_archive_has_its_program_links_licence_and_documents() -> None:
@@ -36,6 +36,20 @@ def test_a_plain_archive_has_its_program_links_licence_and_documents() -> None:
         "README.md": Kind.FILE,
         "bin/demo": Kind.PROGRAM,
         "bin/demo1": link_to("demo"),
+    }
+
+
+def test_a_plain_archive_for_darwin_is_like_one_for_linux() -> None:
+    assert required_members(PLAIN, on("darwin")) == required_members(PLAIN, on("linux"))
+
+
+def test_a_plain_archive_for_windows_has_copies_of_its_program_at_the_top() -> None:
+    assert required_members(PLAIN, on("windows")) == {
+        "LICENSE": Kind.FILE,
+        "BUILD-INFO.json": Kind.FILE,
+        "README.md": Kind.FILE,
+        "demo.exe": Kind.FILE,
+        "demo1.exe": Kind.FILE,
     }
 
 
@@ -49,6 +63,15 @@ def test_pypy_on_linux_has_links_to_its_program_and_its_library_beside_it() -> N
         "bin/pypy": link_to("pypy3.11"),
         "bin/python3": link_to("pypy3.11"),
         "bin/libpypy3.11-c.so": Kind.FILE,
+    }
+
+
+def test_pypy_on_darwin_differs_from_linux_by_its_library_only() -> None:
+    linux, darwin = (required_members(PYPY, on(system)) for system in ("linux", "darwin"))
+
+    assert linux.items() ^ darwin.items() == {
+        ("bin/libpypy3.11-c.so", Kind.FILE),
+        ("bin/libpypy3.11-c.dylib", Kind.FILE),
     }
 
 
@@ -76,6 +99,18 @@ def test_pypy_on_windows_has_copies_at_the_top_and_its_own_files() -> None:
 def test_every_system_has_its_own_place_and_suffix(system: str, program: str, library: str) -> None:
     assert program_path("pypy3.11", on(system)) == program
     assert library_path(PYPY, on(system)) == library
+
+
+def test_nothing_is_a_link_on_windows() -> None:
+    """Its own tools unpack none from a zip file."""
+    kinds = {kind for package in (PLAIN, PYPY) for kind in on_windows(package)}
+
+    assert kinds == {Kind.FILE}
+
+
+def on_windows(package: PlainPackage | PyPyPackage) -> list[str]:
+    """Return what the members of an archive for Windows must be."""
+    return list(required_members(package, on("windows")).values())
 
 
 def test_a_link_is_known_by_its_target() -> None:

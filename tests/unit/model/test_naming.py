@@ -59,10 +59,17 @@ def test_windows_gets_a_zip_file() -> None:
     assert names == {ArtifactKind.ARCHIVE_ZIP: "pypy3.11-v7.3.23-win64.zip"}
 
 
-def test_debug_symbols_are_one_archive_more() -> None:
-    without = naming.archive_names("t", os="linux", debug=False)
+def test_darwin_gets_the_same_archives_as_linux() -> None:
+    names = [naming.archive_names("t", os=system, debug=True) for system in ("darwin", "linux")]
 
-    names = naming.archive_names("t", os="linux", debug=True)
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "windows"])
+def test_debug_symbols_are_one_archive_more(system: str) -> None:
+    without = naming.archive_names("t", os=system, debug=False)
+
+    names = naming.archive_names("t", os=system, debug=True)
 
     assert names == {**without, ArtifactKind.DEBUG_ZST: "t-debug.tar.zst"}
 

@@ -174,6 +174,7 @@ def test_a_source_s_tuple_is_the_same_version(value: object, text: str) -> None:
         pytest.param((7, 3, 23, "candidate", -1), id="negative-serial"),
         pytest.param((7, 3, 23, "candidate", 0), id="candidate-0"),
         pytest.param((7, 3, 23, "CANDIDATE", 0), id="candidate-0-in-capitals"),
+        pytest.param((7, 3, 23, "Candidate", 0), id="candidate-0-with-a-capital"),
         pytest.param("7.3.23", id="text"),
         pytest.param(None, id="nothing"),
     ],

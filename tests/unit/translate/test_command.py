@@ -143,6 +143,31 @@ def test_a_released_interpreter_runs_the_toolchain_with_its_options(job: Job) ->
     )
 
 
+def test_a_released_interpreter_is_what_the_command_starts(job: Job) -> None:
+    bootstrap = BootstrapRelease(
+        release="pypy2.7-v7.3.23", artifact=make_artifact(), executable="pypy2.7"
+    )
+    resolved = configured(job, bootstrap=RELEASE).model_copy(update={"bootstrap": bootstrap})
+
+    command = translation_command(resolved, make_jobs=4)
+
+    from_image = translation_command(job, make_jobs=4)
+    start = from_image.index("pypy")
+    assert command == (
+        *from_image[:start],
+        *("/build/bootstrap/bin/pypy2.7", "--jit", "loop_longevity=300"),
+        *from_image[start + len(("pypy", "-S")) :],
+    )
+
+
+def test_a_released_interpreter_has_its_own_variables(job: Job) -> None:
+    bootstrap = RELEASE.model_copy(update={"environment": {"PYPY_GC_NURSERY": "32MB"}})
+
+    variables = translation_environment(configured(job, bootstrap=bootstrap))
+
+    assert variables["PYPY_GC_NURSERY"] == "32MB"
+
+
 def test_a_released_interpreter_that_nobody_looked_up_is_no_command(job: Job) -> None:
     with pytest.raises(ValueError, match="toy-linux-x86_64: its bootstrap interpreter"):
         bootstrap_command(configured(job, bootstrap=RELEASE))

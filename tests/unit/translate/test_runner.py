@@ -3,16 +3,20 @@
 import io
 import tarfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from pipeline.effects.archives import Compression, Entry, write_archive
 from pipeline.effects.engine import ContainerStep
-from pipeline.effects.files import sha256_of
+from pipeline.effects.files import describe, sha256_of
 from pipeline.environment import ready_environment
 from pipeline.errors import StepSilentError, StepTimeoutError, TranslationError, UnsafeArchiveError
+from pipeline.model.artifacts import ArtifactKind
+from pipeline.model.base import content_key
 from pipeline.model.records import BootstrapRelease, Environment, SourceTree, Translation
 from pipeline.plan import Job
+from pipeline.translate.bootstrap import bootstrap_path
 from pipeline.translate.command import PHASES, translation_command, translation_environment
 from pipeline.translate.runner import LAST_LINES, LogFollower, translate, translation_inputs
 from tests.factories import make_artifact
@@ -337,25 +341,63 @@ def test_source_and_environment_are_inputs_and_the_image_s_id_is_none(
     assert translation_inputs(world.ctx, job, source, other_image) == before
 
 
-def test_another_released_bootstrap_interpreter_is_an_input(
-    world: World, job: Job, source: SourceTree, environment: Environment
+def bootstrapped(job: Job, **changes: Any) -> Job:
+    """Return *job* with a released bootstrap interpreter."""
+    fields = {"release": "pypy2.7-v7.3.23", "artifact": make_artifact(), "executable": "pypy2.7"}
+    release = BootstrapRelease.model_validate({**fields, **changes})
+    return job.model_copy(update={"bootstrap": release})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"release": "pypy2.7-v7.3.24"}, id="release"),
+        pytest.param({"artifact": make_artifact(sha256=digest("other"))}, id="archive"),
+        pytest.param({"executable": "pypy"}, id="program"),
+    ],
+)
+def test_another_released_bootstrap_interpreter_gives_another_key(
+    changes: dict[str, Any],
+    world: World,
+    job: Job,
+    source: SourceTree,
+    environment: Environment,
 ) -> None:
-    jobs = [
-        job.model_copy(
-            update={
-                "bootstrap": BootstrapRelease(
-                    release="pypy2.7-v7.3.23",
-                    artifact=make_artifact(sha256=digest(archive)),
-                    executable="pypy2.7",
-                )
-            }
-        )
-        for archive in ("first", "second")
-    ]
+    jobs = (job, bootstrapped(job), bootstrapped(job), bootstrapped(job, **changes))
 
-    first, second = (translation_inputs(world.ctx, job, source, environment) for job in jobs)
+    from_image, first, again, other = (
+        content_key("translate", 1, **translation_inputs(world.ctx, item, source, environment))
+        for item in jobs
+    )
 
-    assert first != second
+    assert first == again
+    assert len({from_image, first, other}) == 3
+
+
+def test_a_released_bootstrap_interpreter_comes_with_the_other_inputs(
+    world: World, job: Job, environment: Environment, tmp_path: Path
+) -> None:
+    path = tmp_path / "pypy2.7-v7.3.23-linux64.tar.zst"
+    entries = [Entry(path="pypy2.7-v7.3.23-linux64/bin/pypy2.7", executable=True)]
+    write_archive(path, entries, epoch=EPOCH, compression=Compression.ZSTD)
+    job = bootstrapped(job, artifact=describe(path, ArtifactKind.ARCHIVE_ZST, "linux-x86_64"))
+    assert job.bootstrap is not None
+    cached = bootstrap_path(world.ctx, job.bootstrap)
+    cached.parent.mkdir(parents=True)
+    path.rename(cached)
+    given: list[str] = []
+
+    def look(step: ContainerStep) -> Ran:
+        with tarfile.open(step.inputs[-1]) as archive:
+            given.extend(archive.getnames())
+        return translated(step)
+
+    world.engine.scripts["translate"] = look
+
+    run(world, job, environment)
+
+    assert len(world.engine.steps[0].inputs) == 4
+    assert given[-1] == "build/bootstrap/bin/pypy2.7"
 
 
 @pytest.mark.parametrize(

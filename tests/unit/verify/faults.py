@@ -25,6 +25,7 @@ from tests.crafted import (
     SUFFIX,
     TKINTER,
     Craft,
+    Member,
     filled,
     make_elf,
     make_members,
@@ -147,9 +148,13 @@ def for_aarch64(binary: lief.ELF.Binary) -> None:
 
 
 def glibc(version: str) -> SpoilBinary:
+    return version_label(f"GLIBC_{version}")
+
+
+def version_label(label: str) -> SpoilBinary:
     def spoil(binary: lief.ELF.Binary) -> None:
         (requirement,) = binary.symbols_version_requirement
-        requirement.get_auxiliary_symbols()[0].name = f"GLIBC_{version}"
+        requirement.get_auxiliary_symbols()[0].name = label
 
     return spoil
 
@@ -180,12 +185,31 @@ def exporting(*symbols: str) -> SpoilBinary:
     return spoil
 
 
+def exporting_a(name: str, kind: lief.ELF.Symbol.TYPE) -> SpoilBinary:
+    def spoil(binary: lief.ELF.Binary) -> None:
+        binary.add_exported_function(binary.entrypoint, name)
+        _symbol(binary, name).type = kind
+
+    return spoil
+
+
+def invisible(name: str) -> SpoilBinary:
+    def spoil(binary: lief.ELF.Binary) -> None:
+        _symbol(binary, name).visibility = lief.ELF.Symbol.VISIBILITY.HIDDEN
+
+    return spoil
+
+
+def _symbol(binary: lief.ELF.Binary, name: str) -> lief.ELF.Symbol:
+    found = binary.get_dynamic_symbol(name)
+    if found is None:
+        raise AssertionError
+    return found
+
+
 def renaming(symbol: str, other: str) -> SpoilBinary:
     def spoil(binary: lief.ELF.Binary) -> None:
-        found = binary.get_dynamic_symbol(symbol)
-        if found is None:
-            raise AssertionError
-        found.name = other
+        _symbol(binary, symbol).name = other
 
     return spoil
 
@@ -211,6 +235,23 @@ def writable_code(binary: lief.ELF.Binary) -> None:
 
 def with_entry(tag: lief.ELF.DynamicEntry.TAG, value: int) -> SpoilBinary:
     return lambda binary: binary.add(lief.ELF.DynamicEntry(tag, value))
+
+
+def second_debug_top(craft: Craft) -> None:
+    """Put a file beside the directory of the debug symbols."""
+    members = craft.debug_members or []
+    members.append(Member(name="zzz", mtime=members[0].mtime))
+
+
+def debug_member(**changes: object) -> Spoil:
+    """Change the header of the debug symbols of the interpreter's library."""
+
+    def spoil(craft: Craft) -> None:
+        members = craft.debug_members or []
+        (index,) = [at for at, item in enumerate(members) if item.name.endswith(".so.debug")]
+        members[index] = replace(members[index], **changes)  # type: ignore[arg-type]
+
+    return spoil
 
 
 def debug_of(files: Mapping[str, bytes]) -> Spoil:
@@ -287,6 +328,14 @@ COMMON: Final = (
         spoil=removed("LICENSE"),
         file=f"{GZ}: {{stem}}/LICENSE",
         found="missing",
+        expected="a file",
+    ),
+    Fault(
+        gate="ARC05",
+        name="directory for a licence",
+        spoil=changed("LICENSE", content=b"", type=tarfile.DIRTYPE, mode=0o755),
+        file=f"{GZ}: {{stem}}/LICENSE",
+        found="another kind",
         expected="a file",
     ),
     Fault(
@@ -690,6 +739,14 @@ OF_PYPY: Final = (
         expected="at most the declared floor 2.31",
     ),
     Fault(
+        gate="ELF03",
+        name="packed relative relocations",
+        spoil=binary(LZMA, version_label("GLIBC_ABI_DT_RELR")),
+        file=f"{{stem}}/{LZMA}",
+        found="needs glibc 2.36",
+        expected="at most the declared floor 2.31",
+    ),
+    Fault(
         gate="ELF04",
         name="neither allowed nor bundled",
         spoil=binary(SSL, needing("libssl.so.1.1")),
@@ -699,7 +756,7 @@ OF_PYPY: Final = (
     ),
     Fault(
         gate="ELF04",
-        name="bundled, but no search path",
+        name="bundled but no search path",
         spoil=binary(SQLITE, not_searching),
         file=f"{{stem}}/{SQLITE}",
         found="needs libsqlite3.so.0",
@@ -707,7 +764,7 @@ OF_PYPY: Final = (
     ),
     Fault(
         gate="ELF04",
-        name="bundled, but searched elsewhere",
+        name="bundled but searched elsewhere",
         spoil=binary(SQLITE, searching("$ORIGIN/../../bin")),
         file=f"{{stem}}/{SQLITE}",
         found="needs libsqlite3.so.0",
@@ -715,7 +772,7 @@ OF_PYPY: Final = (
     ),
     Fault(
         gate="ELF04",
-        name="searched, but not bundled",
+        name="searched but not bundled",
         spoil=removed(LIBSQLITE),
         file=f"{{stem}}/{SQLITE}",
         found="needs libsqlite3.so.0",
@@ -728,6 +785,30 @@ OF_PYPY: Final = (
         file=f"{{stem}}/{TKINTER}",
         found="needs libX11.so.6",
         expected="only ld-linux-x86-64.so.2, libc.so.6",
+    ),
+    Fault(
+        gate="ELF04",
+        name="library by its absolute path",
+        spoil=binary(SQLITE, needing("/bin/sh")),
+        file=f"{{stem}}/{SQLITE}",
+        found="needs /bin/sh",
+        expected="only ld-linux-x86-64.so.2, libc.so.6",
+    ),
+    Fault(
+        gate="ELF04",
+        name="library by a path from where it is started",
+        spoil=binary(SQLITE, needing("../lib/libsqlite3.so.0")),
+        file=f"{{stem}}/{SQLITE}",
+        found="needs ../lib/libsqlite3.so.0",
+        expected="only ld-linux-x86-64.so.2, libc.so.6",
+    ),
+    Fault(
+        gate="ELF05",
+        name="search path is the directory above",
+        spoil=binary(LIBSQLITE, searching("$ORIGIN/../..")),
+        file=f"{{stem}}/{LIBSQLITE}",
+        found="searches '$ORIGIN/../..'",
+        expected="nothing, or $ORIGIN and directories of the archive",
     ),
     Fault(
         gate="ELF05",
@@ -768,6 +849,30 @@ OF_PYPY: Final = (
         file=f"{{stem}}/{PYPY_LIBRARY}",
         found="does not export PyPyList_New",
         expected="that it does",
+    ),
+    Fault(
+        gate="ELF06",
+        name="embedding function not visible",
+        spoil=binary(PYPY_LIBRARY, invisible("pypy_main_startup")),
+        file=f"{{stem}}/{PYPY_LIBRARY}",
+        found="does not export pypy_main_startup",
+        expected="that it does",
+    ),
+    Fault(
+        gate="ELF07",
+        name="thread-local variable exported",
+        spoil=binary(PYPY_LIBRARY, exporting_a("pypy_tls", lief.ELF.Symbol.TYPE.TLS)),
+        file=f"{{stem}}/{PYPY_LIBRARY}",
+        found="exports pypy_tls",
+        expected="only the names in verify.symbols.public",
+    ),
+    Fault(
+        gate="ELF08",
+        name="module exports an untyped symbol of OpenSSL",
+        spoil=binary(SSL, exporting_a("SSL_new", lief.ELF.Symbol.TYPE.NOTYPE)),
+        file=f"{{stem}}/{SSL}",
+        found="exports SSL_new",
+        expected="no symbol of a library that is linked in",
     ),
     Fault(
         gate="ELF07",
@@ -992,11 +1097,43 @@ OF_PYPY: Final = (
     ),
     Fault(
         gate="DBG01",
+        name="no symbols of the interpreter",
+        spoil=debug_of({f"{PYPY}.debug": make_elf(PYPY)}),
+        file=f"{{stem}}-debug/{PYPY_LIBRARY}.debug",
+        found="no such file",
+        expected="debug symbols",
+    ),
+    Fault(
+        gate="DBG01",
         name="empty archive",
         spoil=lambda craft: setattr(craft, "debug_members", []),
-        file="{stem}-debug",
-        found="no files",
+        file=f"{{stem}}-debug/{PYPY_LIBRARY}.debug",
+        found="no such file",
         expected="debug symbols",
+    ),
+    Fault(
+        gate="DBG02",
+        name="debug symbols of an owner",
+        spoil=debug_member(uid=1000, uname="builder"),
+        file=f"{{stem}}-debug.tar.zst: {{stem}}-debug/{PYPY_LIBRARY}.debug",
+        found="owner 1000:0 builder",
+        expected="0:0, no name",
+    ),
+    Fault(
+        gate="DBG02",
+        name="debug symbols of another time",
+        spoil=debug_member(mtime=1),
+        file=f"{{stem}}-debug.tar.zst: {{stem}}-debug/{PYPY_LIBRARY}.debug",
+        found="time 1",
+        expected="",
+    ),
+    Fault(
+        gate="DBG02",
+        name="debug symbols with a second top directory",
+        spoil=second_debug_top,
+        file="{stem}-debug.tar.zst: zzz",
+        found="another place or kind",
+        expected="files and directories below {stem}-debug",
     ),
     Fault(
         gate="MOD01",
@@ -1083,6 +1220,14 @@ OF_PYPY: Final = (
         expected="'over TLS TLSv1.3\\nan unknown authority is refused\\n'",
     ),
     Fault(
+        gate="RUN08",
+        name="one of Python's tests fails",
+        spoil=smoke("python-tests", Answer(status=1, stdout="test_json\n", stderr="1 new failure")),
+        file=f"{GZ} in clean-bullseye: smoke test python-tests",
+        found="exit status 1: 1 new failure",
+        expected="exit status 0",
+    ),
+    Fault(
         gate="IDN03",
         name="another interpreter",
         spoil=reporting(implementation="cpython"),
@@ -1129,6 +1274,35 @@ OF_PYPY: Final = (
         file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/report.py",
         found="exit status 1: no sys._git",
         expected="a JSON object",
+    ),
+    Fault(
+        gate="IDN03",
+        name="says something that is no object",
+        spoil=answering(f"{TESTS}/report.py", answer=Answer(stdout="[]")),
+        file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/report.py",
+        found="exit status 0: []",
+        expected="a JSON object",
+    ),
+    Fault(
+        gate="IDN03",
+        name="crashes after it has told",
+        spoil=lambda craft: craft.answer(
+            f"{TESTS}/report.py", answer=Answer(status=139, stdout=report(craft.job))
+        ),
+        file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/report.py",
+        found="exit status 139",
+        expected="exit status 0",
+    ),
+    Fault(
+        gate="OPT01",
+        name="crashes after it has told",
+        spoil=answering(
+            f"{TESTS}/translation_info.py",
+            answer=Answer(status=139, stdout="gc=incminimark\njit=True\n"),
+        ),
+        file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/translation_info.py",
+        found="exit status 139",
+        expected="exit status 0",
     ),
     Fault(
         gate="OPT01",

@@ -148,7 +148,7 @@ def test_the_platform_s_loader_may_be_needed(craft: Craft, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/build/source", "/build/toolchain", "/build/shim", "/build/tmp", "/build/out", "/build/in"],
+    ["/build/source", "/build/toolchain", "/build/shim", "/build/tmp", "/build/out", "/build/in/"],
 )
 def test_every_path_of_the_build_environment_is_a_leak(
     path: str, craft: Craft, tmp_path: Path

@@ -10,9 +10,27 @@ from typing import Final
 import pytest
 
 from pipeline.errors import GateError
+from pipeline.model.configs import SmokeTest
 from pipeline.verify.gates import Finding, Gate, Verdict, check_gates, stop_on
-from tests.crafted import Craft, findings, gate_ids, make_craft, make_pypy_craft
-from tests.fakes import World, make_world
+from pipeline.verify.running import smoke_gates
+from tests.crafted import (
+    Craft,
+    filled,
+    findings,
+    gate_ids,
+    make_craft,
+    make_pypy_craft,
+    running,
+    smoke_answers,
+)
+from tests.factories import (
+    CONFIGS,
+    make_build_info,
+    make_config,
+    make_git_revision,
+    make_plan_for,
+)
+from tests.fakes import Answer, World, make_world
 from tests.unit.verify.faults import FAULTS, Fault
 
 RELEASES: Final[Mapping[str, Callable[[World], Craft]]] = {
@@ -20,7 +38,7 @@ RELEASES: Final[Mapping[str, Callable[[World], Craft]]] = {
     "pypy3.11": lambda _world: make_pypy_craft(),
     "pypy3.11rc1": lambda _world: make_pypy_craft("7.3.23rc1"),
 }
-NOT_OF_PLAIN_PROGRAMS: Final = {"ELF06", "ELF08", "IDN01", "IDN02", "LIB01", "DBG01"}
+NOT_OF_PLAIN_PROGRAMS: Final = {"ELF06", "ELF08", "IDN01", "IDN02", "LIB01", "DBG01", "DBG02"}
 """A plain program has no headers, modules and debug archive, and the toy promises no symbols."""
 
 TABLE: Final = [
@@ -49,31 +67,71 @@ def test_a_good_release_passes_every_gate(craft: Craft, tmp_path: Path) -> None:
     assert found == []
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[tuple[str, Fault], list[str]]:
+    """What was found of each fault: it is asked for twice."""
+    return {}
+
+
+@pytest.fixture
+def found(
+    fault: Fault,
+    release: str,
+    craft: Craft,
+    tmp_path: Path,
+    known: dict[tuple[str, Fault], list[str]],
+) -> list[str]:
+    if (release, fault) not in known:
+        fault.spoil(craft)
+        known[release, fault] = findings(craft, tmp_path)
+    return known[release, fault]
+
+
 @pytest.mark.parametrize(("fault", "release"), TABLE)
 def test_every_gate_is_tripped_by_its_crafted_fault_and_by_nothing_else(
-    fault: Fault, craft: Craft, tmp_path: Path
+    fault: Fault, found: list[str]
 ) -> None:
-    fault.spoil(craft)
-
-    found = findings(craft, tmp_path)
-
     assert {line.split()[0] for line in found} == {fault.gate}
 
 
 @pytest.mark.parametrize(("fault", "release"), TABLE)
 def test_a_finding_names_gate_file_what_is_there_and_what_should_be(
-    fault: Fault, craft: Craft, tmp_path: Path
+    fault: Fault, craft: Craft, found: list[str]
 ) -> None:
-    fault.spoil(craft)
-
-    line = findings(craft, tmp_path)[0]
+    line = found[0]
 
     head, found_and_expected = line.split(f": {told(fault.file, craft)}: ", 1)
-    found, expected = found_and_expected.rsplit("; expected ", 1)
+    what, expected = found_and_expected.rsplit("; expected ", 1)
     assert head.startswith(f"{fault.gate} ")
-    assert told(fault.found, craft) in found
+    assert told(fault.found, craft) in what
     assert expected.startswith(told(fault.expected, craft))
     assert expected
+
+
+SMOKE_TESTS: Final = [
+    pytest.param(name, test, id=f"{test.gate}-{test.name}-{name}")
+    for name, interpreter in make_config().interpreters.items()
+    for test in interpreter.verify.smoke
+]
+
+
+@pytest.mark.parametrize(("interpreter", "test"), SMOKE_TESTS)
+def test_every_shipped_smoke_test_is_tripped_by_its_failure_and_by_nothing_else(
+    interpreter: str, test: SmokeTest
+) -> None:
+    (job,) = make_plan_for(interpreters=(interpreter,), revision=make_git_revision()).jobs
+    failing = Answer(status=test.status + 1, stderr="it failed")
+    answers = {**smoke_answers(job), filled(job, test.argv): failing}
+    craft = Craft(job=job, info=make_build_info(), members=[], answers=answers)
+    rules = job.interpreter.verify
+
+    failed = set()
+    for environment in rules.environments:
+        subject = running(craft, CONFIGS / rules.test_files, environment)
+        _, lines = check_gates(smoke_gates(rules.smoke, environment), subject)
+        failed |= {line.split()[0] for line in lines}
+
+    assert failed == {test.gate}
 
 
 def told(text: str, craft: Craft) -> str:

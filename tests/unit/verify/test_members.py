@@ -10,7 +10,16 @@ from pipeline.errors import UnsafeArchiveError
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.verify.gates import check_gates
 from pipeline.verify.members import MEMBER_GATES, SAFETY_GATES, Archives, read_archives
-from tests.crafted import Craft, Member, make_craft, write_archives
+from tests.crafted import (
+    PYPY,
+    Craft,
+    Member,
+    make_craft,
+    make_elf,
+    make_members,
+    make_pypy_craft,
+    write_archives,
+)
 from tests.fakes import World, make_world
 
 
@@ -49,6 +58,7 @@ def test_gates_measure_what_they_saw(craft: Craft, tmp_path: Path) -> None:
         "ARC05": "5 members",
         "ARC06": "uid 0, gid 0, time 1767225600, sorted",
         "ARC08": "no name, no time",
+        "DBG02": "no debug archive",
     }
 
 
@@ -136,3 +146,62 @@ def test_an_archive_that_cannot_be_read_to_its_end_is_refused(
 
     with pytest.raises(UnsafeArchiveError, match=r"toy-v1\.2\.3-linux64\.tar\.gz: not a readable"):
         read_archives(craft.job, paths)
+
+
+def formats(archives: Archives) -> tuple[list[str], list[str]]:
+    """Return what ARC07 measured, and what it found."""
+    (gate,) = (item for item in MEMBER_GATES if item.identifier == "ARC07")
+    results, failures = check_gates((gate,), archives)
+    return [result.measured for result in results], failures
+
+
+@pytest.fixture
+def pypy() -> Craft:
+    return make_pypy_craft()
+
+
+def test_debug_symbols_are_another_tree_and_not_another_format(pypy: Craft, tmp_path: Path) -> None:
+    archives = archives_of(pypy, tmp_path)
+
+    assert ArtifactKind.DEBUG_ZST in archives.paths
+    assert found(pypy, tmp_path) == []
+
+
+def test_what_the_formats_hold_does_not_depend_on_debug_symbols(
+    pypy: Craft, tmp_path: Path
+) -> None:
+    with_symbols = formats(archives_of(pypy, tmp_path / "with"))
+    pypy.debug_members = make_members(pypy.job, "anything", {f"{PYPY}.debug": make_elf("other")})
+    with_others = formats(archives_of(pypy, tmp_path / "others"))
+    pypy.debug_members = None
+    without_symbols = formats(archives_of(pypy, tmp_path / "without"))
+
+    assert with_symbols == with_others == without_symbols
+
+
+def test_formats_are_compared_whatever_comes_first(pypy: Craft, tmp_path: Path) -> None:
+    paths = write_archives(pypy, tmp_path)
+    debug = paths.pop(ArtifactKind.DEBUG_ZST)
+    archives = read_archives(pypy.job, {ArtifactKind.DEBUG_ZST: debug, **paths})
+
+    _, failures = formats(archives)
+
+    assert failures == []
+
+
+def test_other_formats_are_found_beside_debug_symbols(pypy: Craft, tmp_path: Path) -> None:
+    pypy.zst_members = pypy.debug_members
+
+    _, failures = formats(archives_of(pypy, tmp_path))
+
+    assert [line.split(": ")[1] for line in failures] == ["pypy3.11-v7.3.23-linux64.tar.zst"]
+
+
+def test_a_zip_file_has_no_other_format_and_no_gzip_header(craft: Craft) -> None:
+    paths = {ArtifactKind.ARCHIVE_ZIP: Path(f"{craft.job.stem}.zip")}
+    gates = [item for item in MEMBER_GATES if item.identifier in {"ARC07", "ARC08"}]
+
+    results, failures = check_gates(gates, Archives(job=craft.job, paths=paths, members=()))
+
+    assert failures == []
+    assert [result.measured for result in results] == ["tar sha256 none", "no gzip archive"]

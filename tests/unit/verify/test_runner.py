@@ -2,6 +2,7 @@
 
 import hashlib
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,19 @@ from pipeline.errors import DigestMismatchError, GateError, PipelineError
 from pipeline.model.artifacts import Artifact
 from pipeline.model.records import Environment, Package, Verification
 from pipeline.verify.runner import Packed, verify, verify_inputs
-from tests.crafted import Craft, Member, make_craft, write_archives
-from tests.fakes import Answer, World, make_world, replace_text, stage_output
+from tests.crafted import (
+    PYPY_LIBRARY,
+    Craft,
+    Member,
+    gate_ids,
+    make_craft,
+    make_elf,
+    make_members,
+    make_pypy_craft,
+    write_archives,
+)
+from tests.factories import changed, make_config
+from tests.fakes import Answer, World, digest, make_world, replace_text, stage_output
 
 
 @pytest.fixture
@@ -61,8 +73,10 @@ def test_a_good_job_passes_every_gate(
     record = verified(world, craft, archives, environments)
 
     assert [result.gate for result in record.gates] == [
-        *("ARC01", "ARC02", "ARC03", "ARC04", "ARC05", "ARC06", "ARC07", "ARC08"),
+        *("ARC01", "ARC02", "ARC03", "ARC04", "ARC05", "ARC06", "ARC07", "ARC08", "DBG02"),
         *("ELF01", "ELF02", "ELF03", "ELF04", "ELF05", "TXT01", "TXT02"),
+        *("ELF06", "ELF07", "ELF08", "ELF09", "ELF10", "ELF11", "ELF12"),
+        *("IDN01", "IDN02", "LIB01", "DBG01"),
         *("RUN01", "OPT01", "OPT02", "OPT03", "RUN01"),
     ]
     assert record.artifacts == archives.package.artifacts
@@ -167,3 +181,84 @@ def test_a_link_to_itself_is_refused(
 
     with pytest.raises(PipelineError, match="loop"):
         verified(world, craft, archives, environments)
+
+
+@pytest.fixture
+def pypy_world(world: World) -> World:
+    """The world with the configuration that is shipped."""
+    return replace(world, ctx=replace(world.ctx, config=make_config()))
+
+
+@pytest.fixture
+def pypy(world: World) -> Craft:
+    craft = make_pypy_craft()
+    world.engine.answers.update(craft.answers)
+    return craft
+
+
+@pytest.fixture
+def pypy_environments(world: World, pypy: Craft) -> tuple[Environment, ...]:
+    return tuple(
+        Environment(
+            name=name, digest=digest(name), image_id=world.engine.add_image(name), packages=("a 1",)
+        )
+        for name in pypy.job.interpreter.verify.environments
+    )
+
+
+def test_a_good_pypy_passes_every_gate(
+    pypy_world: World,
+    pypy: Craft,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    archives = packed(pypy, tmp_path / "archives")
+
+    record = verified(pypy_world, pypy, archives, pypy_environments)
+
+    passed = [result.gate for result in record.gates]
+    assert set(passed) == {gate for ids in gate_ids(pypy.job).values() for gate in ids}
+    assert (passed.count("MOD01"), passed.count("IDN03"), passed.count("RUN05")) == (2, 1, 1)
+
+
+def test_debug_symbols_of_another_build_stop_the_release(
+    pypy_world: World,
+    pypy: Craft,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    files = {f"{PYPY_LIBRARY}.debug": make_elf("another build")}
+    pypy.debug_members = make_members(pypy.job, f"{pypy.job.stem}-debug", files)
+    archives = packed(pypy, tmp_path / "archives")
+
+    with pytest.raises(GateError, match=r"1 gate finding.*\nDBG01 "):
+        verified(pypy_world, pypy, archives, pypy_environments)
+
+
+def test_libraries_that_are_linked_in_have_the_versions_of_their_pins(
+    pypy_world: World,
+    pypy: Craft,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    config = pypy_world.ctx.config
+    newer = {**config.pins, "openssl": changed(config.pins["openssl"], version="9.9.9")}
+    ctx = replace(pypy_world.ctx, config=changed(config, pins=newer))
+    archives = packed(pypy, tmp_path / "archives")
+
+    with pytest.raises(GateError, match=r"1 gate finding.*\nLIB01 .*'OpenSSL 9\.9\.9 '"):
+        verified(replace(pypy_world, ctx=ctx), pypy, archives, pypy_environments)
+
+
+def test_modules_that_were_built_and_skipped_stay_in_the_record(
+    pypy_world: World,
+    pypy: Craft,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    archives = packed(pypy, tmp_path / "archives")
+    package = changed(archives.package, modules=("_ssl",), skipped=("_gdbm",))
+
+    record = verified(pypy_world, pypy, replace(archives, package=package), pypy_environments)
+
+    assert (record.modules, record.skipped) == (("_ssl",), ("_gdbm",))

@@ -1,16 +1,29 @@
 """The gates that run an archive; their faults are in test_gates.py, here is how they run it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from pipeline.effects.console import Step
 from pipeline.errors import CommandError
+from pipeline.model.configs import SmokeTest
 from pipeline.model.records import Environment
-from pipeline.verify.gates import check_gates
-from pipeline.verify.running import PROOF_GATES, SMOKE_GATES, Installed, installed
-from tests.crafted import Craft, make_craft, running, write_archives
+from pipeline.verify.gates import Gate, check_gates
+from pipeline.verify.running import (
+    IMPORTER,
+    MODULES_GATE,
+    PROOF_GATES,
+    REPORT_GATE,
+    Installed,
+    expected_report,
+    installed,
+    smoke_gates,
+    wanted_imports,
+)
+from tests.crafted import Craft, make_craft, make_pypy_craft, report, running, write_archives
+from tests.factories import changed, make_interpreter, make_job
 from tests.fakes import GC_LOG, JIT_LOG, Answer, FakeSession, World, digest, make_world
 
 PLACE: Final = "/tmp/verify"  # noqa: S108 - in a container that does not exist
@@ -37,6 +50,10 @@ def session_of(subject: Installed) -> FakeSession:
     return subject.session
 
 
+def smoke(craft: Craft, environment: str = "clean-old") -> tuple[Gate[Installed], ...]:
+    return smoke_gates(craft.job.interpreter.verify.smoke, environment)
+
+
 def configured(craft: Craft, **changes: object) -> Craft:
     """Return *craft* with its job's translation changed."""
     translation = craft.job.interpreter.translation.model_copy(update=changes)
@@ -48,7 +65,7 @@ def configured(craft: Craft, **changes: object) -> Craft:
 def test_gates_measure_what_they_saw(craft: Craft, tests_directory: Path) -> None:
     subject = running(craft, tests_directory)
 
-    results, failures = check_gates(SMOKE_GATES + PROOF_GATES, subject)
+    results, failures = check_gates(smoke(craft) + PROOF_GATES, subject)
 
     assert failures == []
     assert {result.gate: result.measured for result in results} == {
@@ -64,7 +81,7 @@ def test_smoke_tests_run_where_the_archive_was_unpacked(
 ) -> None:
     subject = running(craft, tests_directory)
 
-    check_gates(SMOKE_GATES, subject)
+    check_gates(smoke(craft), subject)
 
     calls = session_of(subject).calls
     assert [call.argv for call in calls] == [
@@ -82,9 +99,9 @@ def test_every_failing_smoke_test_is_reported(craft: Craft, tests_directory: Pat
         ("--bad",): Answer(status=2, stderr="?"),
     }
 
-    _, failures = check_gates(SMOKE_GATES, running(craft, tests_directory))
+    _, failures = check_gates(smoke(craft), running(craft, tests_directory))
 
-    assert [line.split(": ")[2] for line in failures] == [
+    assert [line.split(": ")[3] for line in failures] == [
         "smoke test version",
         "smoke test error",
     ]
@@ -191,6 +208,12 @@ def test_the_end_of_a_section_is_not_taken_for_one(craft: Craft, tests_directory
 
 
 @pytest.fixture
+def step(world: World) -> Iterator[Step]:
+    with world.ctx.console.step("verify") as step:
+        yield step
+
+
+@pytest.fixture
 def environment(world: World) -> Environment:
     image_id = world.engine.add_image("clean")
     return Environment(
@@ -199,11 +222,11 @@ def environment(world: World) -> Environment:
 
 
 def test_an_archive_is_unpacked_by_the_container_s_own_tar(
-    world: World, craft: Craft, environment: Environment, tmp_path: Path
+    world: World, craft: Craft, environment: Environment, step: Step, tmp_path: Path
 ) -> None:
     archive, _ = write_archives(craft, tmp_path / "archives").values()
 
-    with installed(world.ctx, craft.job, archive, environment) as subject:
+    with installed(world.ctx, craft.job, archive, environment, step) as subject:
         session = session_of(subject)
 
     assert [call.argv for call in session.calls] == [
@@ -212,11 +235,11 @@ def test_an_archive_is_unpacked_by_the_container_s_own_tar(
 
 
 def test_archive_and_test_files_are_copied_for_an_ordinary_user(
-    world: World, craft: Craft, environment: Environment, tmp_path: Path
+    world: World, craft: Craft, environment: Environment, step: Step, tmp_path: Path
 ) -> None:
     archive, _ = write_archives(craft, tmp_path / "archives").values()
 
-    with installed(world.ctx, craft.job, archive, environment) as subject:
+    with installed(world.ctx, craft.job, archive, environment, step) as subject:
         ((directory, members),) = session_of(subject).copied
 
     assert directory == "/tmp"  # noqa: S108 - in the container
@@ -233,14 +256,162 @@ def test_archive_and_test_files_are_copied_for_an_ordinary_user(
     assert {(member.uid, member.gid) for member in members} == {(1000, 1000)}
 
 
+def test_pins_that_a_smoke_test_needs_are_unpacked_beside_its_files(
+    world: World, craft: Craft, environment: Environment, step: Step, tmp_path: Path
+) -> None:
+    archive, _ = write_archives(craft, tmp_path / "archives").values()
+    rules = changed(craft.job.interpreter.verify, toolchain=("rpython", "py"))
+    craft.job = changed(craft.job, interpreter=changed(craft.job.interpreter, verify=rules))
+
+    with installed(world.ctx, craft.job, archive, environment, step) as subject:
+        ((_, members),) = session_of(subject).copied
+
+    names = {member.name for member in members}
+    assert "verify/toolchain/rpython/translator/__init__.py" in names
+    assert "verify/toolchain/py/__init__.py" in names
+
+
 def test_an_archive_that_tar_cannot_unpack_is_named(
-    world: World, craft: Craft, environment: Environment, tmp_path: Path
+    world: World, craft: Craft, environment: Environment, step: Step, tmp_path: Path
 ) -> None:
     world.engine.answers[(f"{PLACE}/un packed",)] = Answer(status=2, stderr="tar: Damaged archive")
     archive, _ = write_archives(craft, tmp_path / "archives").values()
 
     with (
         pytest.raises(CommandError, match=r"linux64\.tar\.gz: tar in clean-old: tar: Damaged"),
-        installed(world.ctx, craft.job, archive, environment),
+        installed(world.ctx, craft.job, archive, environment, step),
     ):
         pytest.fail("the block must not be entered")
+
+
+def smoke_test(name: str, **fields: object) -> SmokeTest:
+    return SmokeTest.model_validate({"name": name, "argv": ("{root}/bin/toy", name), **fields})
+
+
+def test_smoke_tests_with_one_id_are_one_gate() -> None:
+    tests = (
+        smoke_test("tls", gate="RUN02"),
+        smoke_test("hello", gate="RUN01"),
+        smoke_test("proxy", gate="RUN02"),
+    )
+
+    gates = smoke_gates(tests, "clean-old")
+
+    assert [(gate.identifier, gate.title) for gate in gates] == [
+        ("RUN01", "runs: hello"),
+        ("RUN02", "runs: tls, proxy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "ids"),
+    [("clean-old", ["RUN01"]), ("compiler", ["RUN01", "RUN02"])],
+    ids=["another one", "the one"],
+)
+def test_a_smoke_test_is_run_in_its_environments_only(environment: str, ids: list[str]) -> None:
+    tests = (
+        smoke_test("hello", gate="RUN01"),
+        smoke_test("build", gate="RUN02", environments=("compiler",)),
+    )
+
+    gates = smoke_gates(tests, environment)
+
+    assert [gate.identifier for gate in gates] == ids
+
+
+@pytest.fixture
+def pypy() -> Craft:
+    return make_pypy_craft()
+
+
+def test_gates_of_pypy_measure_what_they_saw(pypy: Craft, tmp_path: Path) -> None:
+    subject = running(pypy, tmp_path, "clean-bullseye")
+
+    results, failures = check_gates((MODULES_GATE, REPORT_GATE), subject)
+
+    assert failures == []
+    count = len(wanted_imports(pypy.job.interpreter, "clean-bullseye"))
+    assert {result.gate: result.measured for result in results} == {
+        "MOD01": f"{count} extension modules in clean-bullseye",
+        "IDN03": "3.11.15 (194f9f44b505, May 25 2026) [PyPy 7.3.23]",
+    }
+
+
+def test_all_modules_are_imported_by_one_command(pypy: Craft, tmp_path: Path) -> None:
+    subject = running(pypy, tmp_path, "clean-bullseye")
+
+    check_gates((MODULES_GATE,), subject)
+
+    (call,) = session_of(subject).calls
+    assert call.argv == (
+        f"{PLACE}/un packed/pypy3.11-v7.3.23-linux64/bin/pypy3.11",
+        *("-W", "ignore", "-c", IMPORTER),
+        *wanted_imports(pypy.job.interpreter, "clean-bullseye"),
+    )
+    assert "_ssl" in call.argv
+
+
+def test_every_module_that_cannot_be_imported_is_reported(pypy: Craft, tmp_path: Path) -> None:
+    names = wanted_imports(pypy.job.interpreter, "clean-bullseye")
+    told = "_ssl: ImportError: a\nssl: ImportError: b\n"
+    pypy.answer("-c", IMPORTER, *names, answer=Answer(status=1, stdout=told))
+
+    _, failures = check_gates((MODULES_GATE,), running(pypy, tmp_path, "clean-bullseye"))
+
+    assert [line.split(": ", 3)[3] for line in failures] == [
+        "_ssl: ImportError: a; expected that it is imported",
+        "ssl: ImportError: b; expected that it is imported",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [("clean-bullseye", {"_ssl"}), ("compiler-bookworm", {"_ssl", "_tkinter"})],
+    ids=["without its libraries", "with its libraries"],
+)
+def test_a_module_is_imported_only_where_its_libraries_are(
+    environment: str, wanted: set[str], pypy: Craft
+) -> None:
+    names = wanted_imports(pypy.job.interpreter, environment)
+
+    assert {"_ssl", "_tkinter"} & set(names) == wanted
+
+
+def test_a_plain_program_has_no_modules_to_import(craft: Craft, tests_directory: Path) -> None:
+    subject = running(craft, tests_directory)
+
+    results, _ = check_gates((MODULES_GATE,), subject)
+
+    assert wanted_imports(make_interpreter(), "clean-old") == ()
+    assert [result.measured for result in results] == ["none"]
+    assert session_of(subject).calls == []
+
+
+def test_a_modified_source_must_be_told(pypy: Craft, tmp_path: Path) -> None:
+    revision = changed(pypy.job.revision, dirty=True)
+    pypy.job = changed(pypy.job, revision=revision)
+    told = report(pypy.job, revision="194f9f44b505+")
+    pypy.answer(f"{PLACE}/tests/report.py", answer=Answer(stdout=told))
+
+    _, failures = check_gates((REPORT_GATE,), running(pypy, tmp_path))
+
+    assert failures == []
+
+
+def test_everything_that_is_told_wrong_is_reported(pypy: Craft, tmp_path: Path) -> None:
+    told = report(pypy.job, machine="aarch64", language_version="3.11.13")
+    pypy.answer(f"{PLACE}/tests/report.py", answer=Answer(stdout=told))
+
+    _, failures = check_gates((REPORT_GATE,), running(pypy, tmp_path))
+
+    assert [line.rsplit(": ", 1)[1] for line in failures] == [
+        "language_version is '3.11.13'; expected '3.11.15'",
+        "machine is 'aarch64'; expected 'x86_64'",
+    ]
+
+
+def test_an_interpreter_without_extension_modules_says_nothing_of_them() -> None:
+    told = expected_report(make_job())
+
+    assert "extension_suffix" not in told
+    assert told["implementation"] == "demo"

@@ -1,0 +1,2 @@
+extern const char answer_version[];
+int answer_to(int question);
