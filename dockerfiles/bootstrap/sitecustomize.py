@@ -10,10 +10,15 @@ The places, in RPython 0.2.1: the heap of graphs in translator/backendopt/inline
 edges and blocks in tool/algo/graphlib.py (break_cycles_v), which decide where stack checks go,
 and the links in backendopt/constfold.py (rewire_links).
 
+Weak references to garbage are alive or dead as the collector happens to have run, and PyPy's
+prebuilt dictionary of interned strings, for one, is full of them. So garbage is collected before
+each phase, and what is converted to C does not depend on the collector's pace.
+
 PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE_EPOCH, the time
 of the source (https://reproducible-builds.org/specs/source-date-epoch/).
 """
 
+import gc
 import itertools
 import os
 import sys
@@ -26,11 +31,15 @@ CLASSES = {
 }
 
 
-class OrderWhenImported(object):
-    """Waits for a module, lets it be imported as always, and then orders its classes."""
+DRIVER = "rpython.translator.driver"
+
+
+class ChangeWhenImported(object):
+    """Waits for a module, lets it be imported as always, and then changes its classes."""
 
     def __init__(self):
         self.waiting = dict(CLASSES)
+        self.waiting[DRIVER] = ()
 
     def find_module(self, name, path=None):
         return self if name in self.waiting else None
@@ -41,7 +50,20 @@ class OrderWhenImported(object):
         module = sys.modules[name]
         for class_name in class_names:
             setattr(module, class_name, ordered(getattr(module, class_name)))
+        if name == DRIVER:
+            collect_before_phases(module.TranslationDriver)
         return module
+
+
+def collect_before_phases(driver):
+    """Have the driver collect garbage before it does a phase."""
+    do_phase = driver._do
+
+    def collect_and_do_phase(self, *args, **kwds):
+        gc.collect()
+        return do_phase(self, *args, **kwds)
+
+    driver._do = collect_and_do_phase
 
 
 def ordered(cls):
@@ -91,4 +113,4 @@ if "SOURCE_DATE_EPOCH" in os.environ:
         function = fixed_time(getattr(time, name), int(os.environ["SOURCE_DATE_EPOCH"]))
         setattr(time, name, function)
 
-sys.meta_path.insert(0, OrderWhenImported())
+sys.meta_path.insert(0, ChangeWhenImported())
