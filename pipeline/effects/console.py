@@ -18,23 +18,35 @@ from rich.table import Table
 Clock = Callable[[], float]
 
 WIDEST: Final = 1000
+WORTH_TELLING: Final = 5.0
 
 
 class Step:
     """A piece of work that is under way."""
 
-    def __init__(self, console: "Console", title: str, progress: Progress | None) -> None:
+    def __init__(
+        self, console: "Console", title: str, progress: Progress | None, clock: Clock
+    ) -> None:
         self._console = console
         self._title = title
         self._progress = progress
+        self._clock = clock
+        self._phase: tuple[str, float] | None = None
         self._task = None if progress is None else progress.add_task(escape(title), total=None)
         self.skipped: str | None = None
 
     def phase(self, name: str, done: int | None = None, total: int | None = None) -> None:
-        """Say which part has begun; *done* of *total* parts are behind."""
+        """Say which part has begun, and how long the last one took if that was a while.
+
+        *done* of *total* parts are behind.
+        """
+        now, last = self._clock(), self._phase
+        self._phase = (name, now)
         if self._progress is None or self._task is None:
             part = "" if done is None or total is None else f" ({done + 1}/{total})"
-            self._console.line(f"  {self._title}: {name}{part}")
+            took = now - last[1] if last is not None else 0.0
+            after = f", after {took:.0f} s of {last[0]}" if last and took >= WORTH_TELLING else ""
+            self._console.line(f"  {self._title}: {name}{part}{after}")
         else:
             description = f"{escape(self._title)}: [cyan]{escape(name)}"
             self._progress.update(self._task, description=description, completed=done, total=total)
@@ -76,7 +88,7 @@ class Console:
         """Show *title* while the block runs, and afterwards how it ended and how long it took."""
         started = self._clock()
         with self._live() as progress:
-            step = Step(self, title, progress)
+            step = Step(self, title, progress, self._clock)
             if progress is None:
                 self.line(f"{title} ...")
             try:

@@ -101,6 +101,21 @@ def test_a_phase_is_one_line_with_its_number(
     assert expected in shown.getvalue().splitlines()
 
 
+def test_a_phase_that_took_a_while_is_told_with_its_time(shown: io.StringIO) -> None:
+    ticks = iter([0.0, 1.0, 215.4, 216.0, 217.0])
+    plain = RichConsole(file=shown, width=100, force_terminal=False)
+    with Console(rich_console=plain, clock=lambda: next(ticks)).step("translate") as step:
+        step.phase("annotate", 0, 3)
+        step.phase("rtype", 1, 3)
+        step.phase("pyjitpl", 2, 3)
+
+    assert shown.getvalue().splitlines()[1:4] == [
+        "  translate: annotate (1/3)",
+        "  translate: rtype (2/3), after 214 s of annotate",
+        "  translate: pyjitpl (3/3)",
+    ]
+
+
 def test_bytes_that_arrive_write_no_lines_in_a_log(
     make: Callable[..., Console], shown: io.StringIO
 ) -> None:
@@ -122,7 +137,7 @@ def test_on_a_terminal_a_running_step_shows_its_phase_in_place(
     assert "fetch rpython" in text
     assert "source ..." not in text
     assert "\x1b[" in text
-    assert "(1.5 s)" in text
+    assert "(3.0 s)" in text
 
 
 def test_on_a_terminal_a_step_inside_a_step_is_a_line(

@@ -95,7 +95,7 @@ class NotingStore(LocalStore):
 @pytest.fixture
 def step() -> Step:
     """A step that shows nothing."""
-    return Step(Console(), "publish", None)
+    return Step(Console(), "publish", None, lambda: 0.0)
 
 
 @pytest.fixture
