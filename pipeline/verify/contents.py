@@ -28,6 +28,7 @@ BUILD_PATHS: Final = (
     b"/build/out",
     b"/build/in/",
 )
+SHOWN: Final = 8
 GLIBC: Final = "GLIBC_"
 # A binary with packed relative relocations (DT_RELR) asks for this, which came with glibc 2.36.
 LABELS: Final = {"GLIBC_ABI_DT_RELR": "2.36"}
@@ -116,7 +117,8 @@ def _needed(tree: Tree) -> Verdict:
             if library not in allowed and not _is_bundled(tree, name, binary, library):
                 expected = f"only {', '.join(sorted(allowed))}, or one that it finds in the archive"
                 findings.append(Finding(file=name, found=f"needs {library}", expected=expected))
-    return Verdict(measured=", ".join(sorted(seen)), findings=tuple(findings))
+    told = ", ".join(sorted(seen)) if len(seen) <= SHOWN else f"{len(seen)} libraries"
+    return Verdict(measured=told, findings=tuple(findings))
 
 
 def _is_bundled(tree: Tree, name: str, binary: "lief.ELF.Binary", library: str) -> bool:
