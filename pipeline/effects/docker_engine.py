@@ -284,13 +284,13 @@ def _follow(container: Container, step: ContainerStep, on_line: OnLine) -> int:
         if now - started > step.timeout:
             msg = (
                 f"not finished after {step.timeout:.0f} s, so its container was stopped. If this "
-                "step may take longer, raise translation.timeout in its config."
+                f"step may take longer, raise {step.limits}.timeout in its config."
             )
             raise StepTimeoutError(msg)
         if now - last_line > step.silence:
             msg = (
                 f"wrote nothing for {step.silence:.0f} s, so its container was stopped. If this "
-                "step may be silent for longer, raise translation.silence in its config."
+                f"step may be silent for longer, raise {step.limits}.silence in its config."
             )
             raise StepSilentError(msg)
 

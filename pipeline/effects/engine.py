@@ -28,7 +28,8 @@ class ContainerStep:
 
     ``name`` is made from the step's key: a run that was killed finds its container again.
     ``inputs`` are tar files unpacked at ``/``. ``output`` is a directory in the container.
-    ``timeout`` and ``silence`` (no line written) are in seconds. There is no network.
+    ``timeout`` and ``silence`` (no line written) are in seconds; ``limits`` is the table of the
+    config that sets them, for the message. There is no network.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ContainerStep:
     seccomp: str | None = None
     timeout: float
     silence: float
+    limits: str = "translation"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.effects.archives import Entry, unpack
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.engine import ContainerStep
-from pipeline.errors import PackageError
+from pipeline.errors import PackageError, StepSilentError, StepTimeoutError
 from pipeline.model.records import Environment
 from pipeline.plan import Job
 from pipeline.translate.command import OUTPUT
@@ -72,28 +72,37 @@ def run_assembly(
             log.flush()
             lines.append(line)
 
-        result = ctx.engine.run(
-            ContainerStep(
-                name=f"package-{stage.key[:16]}",
-                image_id=environment.image_id,
-                command=assembly.command,
-                directory="/build",
-                environment={
-                    "LC_ALL": "C.UTF-8",
-                    "SOURCE_DATE_EPOCH": str(job.revision.epoch),
-                    **assembly.environment,
-                },
-                inputs=assembly.inputs,
-                output=OUTPUT,
-                timeout=assembly.timeout,
-                silence=assembly.timeout,
-            ),
-            output=temporary / "out.tar",
-            on_line=keep,
-        )
+        step = _container_step(job, assembly, environment, stage.key)
+        try:
+            result = ctx.engine.run(step, output=temporary / "out.tar", on_line=keep)
+        except (StepTimeoutError, StepSilentError) as error:
+            last = "\n".join(lines)
+            msg = f"{error} The whole log is {log_path}; its last lines:\n{last}"
+            raise type(error)(msg) from error
     if result.status != 0:
         last = "\n".join(lines)
         msg = f"exit status {result.status}; the whole log is {log_path}\n{last}"
         raise PackageError(msg)
     unpack(temporary / "out.tar", temporary)
     return temporary / Path(OUTPUT).name
+
+
+def _container_step(
+    job: Job, assembly: Assembly, environment: Environment, key: str
+) -> ContainerStep:
+    return ContainerStep(
+        name=f"package-{key[:16]}",
+        image_id=environment.image_id,
+        command=assembly.command,
+        directory="/build",
+        environment={
+            "LC_ALL": "C.UTF-8",
+            "SOURCE_DATE_EPOCH": str(job.revision.epoch),
+            **assembly.environment,
+        },
+        inputs=assembly.inputs,
+        output=OUTPUT,
+        timeout=assembly.timeout,
+        silence=assembly.timeout,
+        limits="package",
+    )

@@ -171,6 +171,7 @@ def _variables() -> dict[str, str]:
         "PYPY_USESSION_DIR": TEMPORARY,
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
         "TMPDIR": TEMPORARY,
         "TZ": "UTC",
         "USER": "builder",

@@ -71,6 +71,8 @@ def parsed(path: Path) -> "lief.ELF.Binary | None":
     # LIEF takes half a second to load; a run that finds everything verified does without.
     import lief  # noqa: PLC0415
 
+    # Of files with debug symbols only, it would complain into our output.
+    lief.logging.disable()
     binary = lief.ELF.parse(path)
     if binary is None or not list(binary.segments):
         return None

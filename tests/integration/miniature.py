@@ -5,7 +5,6 @@ demo interpreter, whose source it holds. ``tests/data/miniature/README.md`` list
 """
 
 import gzip
-import hashlib
 import io
 import shutil
 import subprocess
@@ -84,7 +83,9 @@ class Upstream:
 def make_upstream(directory: Path) -> Upstream:
     """Make the repository: the same commits wherever it is made, the last one released."""
     made = Upstream(directory)
-    shutil.copytree(DATA, directory, ignore=shutil.ignore_patterns(ANSWER, "README.md"))
+    shutil.copytree(
+        DATA, directory, ignore=shutil.ignore_patterns(ANSWER, "README.md", "mini.toml")
+    )
     for path in directory.rglob("*.py2"):
         path.rename(path.with_suffix(".py"))
     for name in PACKAGES:
@@ -103,15 +104,16 @@ def make_upstream(directory: Path) -> Upstream:
     return made
 
 
-def answer_archive(**changes: str) -> bytes:
-    """Return the source archive of the library, with *changes* (by name) made to its files."""
+def answer_archive(header: str | None = None) -> bytes:
+    """Return the source archive of the library, with another *header* if one is given."""
     made = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=made, mode="wb", filename="", mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w") as archive,
     ):
         for path in sorted((DATA / ANSWER).iterdir()):
-            content = changes.get(path.stem, path.read_text(encoding="utf-8")).encode()
+            text = path.read_text(encoding="utf-8")
+            content = (header if header and path.suffix == ".h" else text).encode()
             member = tarfile.TarInfo(f"{ANSWER}/{path.name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))

@@ -15,7 +15,10 @@ from tests.integration.conftest import ROOT, Project
 VIOLATIONS = {
     "a model that starts processes": ("pipeline/model/base.py", "import subprocess"),
     "a plan with effects": ("pipeline/plan.py", "from pipeline.effects import files"),
-    "a stage that imports the command line": ("pipeline/source/runner.py", "from pipeline import cli"),
+    "a stage that imports the command line": (
+        "pipeline/source/runner.py",
+        "from pipeline import cli",
+    ),
     "a gate that opens sockets": ("pipeline/verify/gates.py", "import socket"),
 }
 

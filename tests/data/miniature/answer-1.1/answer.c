@@ -1,5 +1,3 @@
-#include "answer.h"
-
 const char answer_version[] = "answer 1.1";
 
 int answer_to(int question)

@@ -1,0 +1,5 @@
+/* A module that a release may leave out. */
+int mini_spare(void)
+{
+    return 0;
+}
