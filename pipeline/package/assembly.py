@@ -62,7 +62,7 @@ def run_assembly(
         StepTimeoutError, StepSilentError: it was stopped.
     """
     stage.step.phase("assemble")
-    log_path = ctx.work.path("logs", f"{job.identifier}-package-{stage.key[:12]}.log")
+    log_path = assembly_log(ctx, job, stage)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     lines: deque[str] = deque(maxlen=LAST_LINES)
     with log_path.open("w", encoding="utf-8") as log:
@@ -85,6 +85,11 @@ def run_assembly(
         raise PackageError(msg)
     unpack(temporary / "out.tar", temporary)
     return temporary / Path(OUTPUT).name
+
+
+def assembly_log(ctx: Context, job: Job, stage: StageOutput) -> Path:
+    """Return where the log of a job's assembly is kept."""
+    return ctx.work.path("logs", f"{job.identifier}-package-{stage.key[:12]}.log")
 
 
 def _container_step(

@@ -20,7 +20,13 @@ from pipeline.model import naming
 from pipeline.model.base import Model, pretty_json
 from pipeline.model.configs import PyPyPackage
 from pipeline.model.records import Environment
-from pipeline.package.assembly import Assembled, Assembly, Translated, run_assembly
+from pipeline.package.assembly import (
+    Assembled,
+    Assembly,
+    Translated,
+    assembly_log,
+    run_assembly,
+)
 from pipeline.plan import Job
 from pipeline.source.runner import BUILDER
 from pipeline.translate.command import SEARCH_PATH, TEMPORARY
@@ -81,7 +87,8 @@ def assemble(
     )
     output = run_assembly(ctx, job, assembly, environment, temporary, stage)
     keep_compiler_cache(ctx, job, output)
-    modules = _modules(package, output / MODULES_NAME)
+    modules = _read_modules(output / MODULES_NAME)
+    _check_modules(package, modules, assembly_log(ctx, job, stage))
     tree = output / "tree" / job.stem
     if not tree.is_dir():
         msg = f"the packager reported success, but wrote no directory {job.stem}."
@@ -178,24 +185,22 @@ def _variables() -> dict[str, str]:
     }
 
 
-def _modules(package: PyPyPackage, path: Path) -> BuiltModules:
-    """Read what was built; a module that is expected and not there stops the release here."""
+def _read_modules(path: Path) -> BuiltModules:
     try:
         data = json.loads(path.read_bytes())
-        modules = TypeAdapter(BuiltModules).validate_python(data)
+        return TypeAdapter(BuiltModules).validate_python(data)
     except (OSError, ValueError, ValidationError) as error:
         msg = f"{MODULES_NAME}: cannot be read: {error}"
         raise PackageError(msg) from error
-    _check_modules(package, modules)
-    return modules
 
 
-def _check_modules(package: PyPyPackage, modules: BuiltModules) -> None:
+def _check_modules(package: PyPyPackage, modules: BuiltModules, log: Path) -> None:
+    """A module that is expected and not there stops the release here."""
     missing = {*(set(package.modules) - set(modules.built)), *modules.failed}
     if missing:
         msg = (
             f"extension modules that must be there were not built: {', '.join(sorted(missing))}. "
-            "The log has the compiler's messages; a module that is left out on purpose belongs "
+            f"The compiler's messages are in {log}; a module that is left out on purpose belongs "
             "into package.without."
         )
         raise PackageError(msg)

@@ -312,14 +312,21 @@ def stops_at_the_packager(mini: Mini, status: int = PACKAGE_FAILED) -> Ran:
     return ran
 
 
+def named_log(ran: Ran) -> str:
+    """Return the log that a message names."""
+    found = re.search(r"messages are in (\S.*?\.log);", ran.stderr)
+    assert found is not None, ran.stderr
+    return Path(found[1]).read_text(encoding="utf-8")
+
+
 def test_a_module_that_does_not_compile_is_named_and_nothing_is_signed(unreleased: Mini) -> None:
     unreleased.pin("broken", answer_archive("#error this library is of no use\n"))
     unreleased.project.edit("mini.toml", ('pin = "answer"', 'pin = "broken"'))
 
     ran = stops_at_the_packager(unreleased)
 
-    assert "Building answer bindings failed." in ran.stderr
-    assert "#error this library is of no use" in ran.stderr
+    assert "were not built: answer." in ran.stderr
+    assert "#error this library is of no use" in named_log(ran)
 
 
 def test_a_module_is_named_whatever_the_compiler_had_to_say(unreleased: Mini) -> None:
@@ -329,8 +336,7 @@ def test_a_module_is_named_whatever_the_compiler_had_to_say(unreleased: Mini) ->
 
     ran = stops_at_the_packager(unreleased)
 
-    _, _, message = ran.stderr.partition("error: package mini-linux-x86_64: ")
-    assert re.search(r"not built: answer\b|Building answer bindings failed", message)
+    assert "were not built: answer." in ran.stderr
 
 
 def test_a_library_that_does_not_build_stops_its_module(unreleased: Mini) -> None:
@@ -338,7 +344,7 @@ def test_a_library_that_does_not_build_stops_its_module(unreleased: Mini) -> Non
 
     ran = stops_at_the_packager(unreleased)
 
-    assert "Building answer bindings failed." in ran.stderr
+    assert "were not built: answer." in ran.stderr
 
 
 def test_the_packager_has_no_network(unreleased: Mini) -> None:
@@ -350,7 +356,7 @@ def test_the_packager_has_no_network(unreleased: Mini) -> None:
 
     ran = stops_at_the_packager(unreleased)
 
-    assert "Network is unreachable" in ran.stderr
+    assert "Network is unreachable" in named_log(ran)
 
 
 def test_a_packager_that_does_not_end_is_stopped(unreleased: Mini) -> None:

@@ -213,22 +213,22 @@ def test_what_the_compiler_cache_learnt_is_kept(
     [
         pytest.param(
             {"built": ["_ssl"], "failed": ["lzma"]},
-            "extension modules that must be there were not built: lzma. The log has",
+            "extension modules that must be there were not built: lzma. The compiler's messages are in ",
             id="failed",
         ),
         pytest.param(
             {"built": ["_ssl"]},
-            "extension modules that must be there were not built: lzma. The log has",
+            "extension modules that must be there were not built: lzma. The compiler's messages are in ",
             id="missing",
         ),
         pytest.param(
             {"built": ["_ssl"], "skipped": ["lzma"]},
-            "extension modules that must be there were not built: lzma. The log has",
+            "extension modules that must be there were not built: lzma. The compiler's messages are in ",
             id="skipped",
         ),
         pytest.param(
             {"built": ["_ssl", "lzma"], "failed": ["_other"]},
-            "extension modules that must be there were not built: _other. The log has",
+            "extension modules that must be there were not built: _other. The compiler's messages are in ",
             id="failed and not asked for",
         ),
         pytest.param(
