@@ -262,7 +262,9 @@ def test_modules_that_failed_and_modules_that_are_missing_are_told_at_once(
     job = changed(job, interpreter=changed(job.interpreter, package=package))
     world.engine.scripts["package"] = Packager(built=["_ssl"], failed=["lzma", "_other"])
 
-    with pytest.raises(PackageError, match="were not built: _other, gdbm, lzma, syslog\\. The compiler"):
+    with pytest.raises(
+        PackageError, match="were not built: _other, gdbm, lzma, syslog\\. The compiler"
+    ):
         assembled(world, job)
 
 
