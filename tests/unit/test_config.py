@@ -145,7 +145,7 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
             "demo.toml",
             'argv = ["pypy"]',
             'arvg = ["pypy"]',
-            "demo.toml: key translation.bootstrap.image.arvg: is not known here. "
+            "demo.toml: key translation.bootstrap.image.argvv: is not known here. "
             "Did you mean 'argv'?",
             id="kind-of-bootstrap",
         ),
