@@ -144,7 +144,7 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
         pytest.param(
             "demo.toml",
             'argv = ["pypy"]',
-            'arvg = ["pypy"]',
+            'argvv = ["pypy"]',
             "demo.toml: key translation.bootstrap.image.argvv: is not known here. "
             "Did you mean 'argv'?",
             id="kind-of-bootstrap",
