@@ -8,25 +8,19 @@ from pipeline.errors import SourceError
 from pipeline.model.versions import InterpreterVersion
 from pipeline.source.versions import read_versions
 
-# In upstream's form: imports, tuples with comments, and functions that use them.
-TEXT: Final = '''"""
-Version numbers exposed by PyPy through the 'sys' module.
-"""
+# The form is upstream's, the text is not: tuples among imports, other constants and functions.
+TEXT: Final = '''"""Says which versions this is."""
+
 import os
-from pypy.interpreter import gateway
 
-# The following gives the version of CPython that is implemented
-CPYTHON_VERSION            = (3, 11, 15, "final", 0)
-#XXX # sync CPYTHON_VERSION with patchlevel.h, package.py
-CPYTHON_API_VERSION        = 1013   #XXX # sync with include/modsupport.h
-# make sure to keep PYPY_VERSION in sync with:
-PYPY_VERSION               = (7, 3, 23, "final", 0)
+CPYTHON_VERSION = (3, 11, 15, "final", 0)  # of the language
+OTHER_VERSION = 1013
+PYPY_VERSION   =   (7, 3, 23, "final", 0)
 
-import pypy
-pypydir = pypy.pypydir
+directory = os.getcwd()
 
-def get_api_version(space):
-    return space.newint(CPYTHON_API_VERSION)
+def told(space):
+    return space.newint(OTHER_VERSION)
 '''
 
 
