@@ -16,8 +16,7 @@ GIT: Final = Tool(program="git", purpose="fetch sources", package="git")
 FETCH_TIMEOUT: Final = 3600
 ASK_TIMEOUT: Final = 120
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-# A password prompt would wait for ever; nothing that a person configured for their own work with
-# git (a hook, a pager, a signature check) may take part.
+# A password prompt would wait for ever.
 VARIABLES: Final[Mapping[str, str]] = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
 # Set inside a hook, and they would turn git to that repository.
 UNSET: Final = (

@@ -84,10 +84,7 @@ class ProcessRunner:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout,
-                env={
-                    **{name: value for name, value in os.environ.items() if name not in without},
-                    **(environment or {}),
-                },
+                env={**_inherited(without), **(environment or {})},
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
@@ -119,3 +116,8 @@ class ProcessRunner:
                 start_new_session=True,
             )
         return process.pid
+
+
+def _inherited(without: Collection[str]) -> dict[str, str]:
+    """Return this process's variables but those that a program must not see."""
+    return {name: value for name, value in os.environ.items() if name not in without}

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Final
 
 from pipeline.effects.context import Context
 from pipeline.effects.git import Checkout, Repository
@@ -15,8 +14,6 @@ from pipeline.model.versions import InterpreterVersion, nightly_number, tag_for
 from pipeline.plan import Selection
 from pipeline.source.tree import checkout_entries, kept_entries, tree_digest
 from pipeline.source.versions import read_versions
-
-COMMIT_DIGITS: Final = 40
 
 
 def resolve(ctx: Context, interpreter: InterpreterConfig, selection: Selection) -> Resolved:
