@@ -12,7 +12,8 @@ and the links in backendopt/constfold.py (rewire_links).
 
 Weak references to garbage are alive or dead as the collector happens to have run, and PyPy's
 prebuilt dictionary of interned strings, for one, is full of them. So garbage is collected before
-each phase, and what is converted to C does not depend on the collector's pace.
+each phase, and the same constants are converted to C whatever the collector's pace. Their order
+still depends on it: a string that died and was interned again stands elsewhere in the dictionary.
 
 PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE_EPOCH, the time
 of the source (https://reproducible-builds.org/specs/source-date-epoch/).
