@@ -101,13 +101,28 @@ def _read(path: Path, model: type[M]) -> M:
         # JSON mode takes TOML's lists for tuples, and its dates as text.
         return model.model_validate_json(json.dumps(data, default=str), strict=False)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, model, error))) from error
+        raise ConfigError("\n".join(_explain(path, model, data, error))) from error
 
 
-def _explain(path: Path, model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+def _explain(
+    path: Path, model: type[BaseModel], data: Any, error: ValidationError
+) -> Iterator[str]:
     for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"]) or "the file"
+        key = ".".join(_key(data, detail["loc"])) or "the file"
         yield f"{path}: key {key}: {_complaint(model, detail)}"
+
+
+def _key(data: Any, location: tuple[int | str, ...]) -> Iterator[str]:
+    """Yield the parts of *location* that are keys of the file, without tags of chosen models."""
+    for number, part in enumerate(location, start=1):
+        is_tag = isinstance(data, dict) and part not in data and number < len(location)
+        if is_tag:
+            continue
+        yield str(part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            data = data[part]
 
 
 def _complaint(model: type[BaseModel], detail: ErrorDetails) -> str:

@@ -115,8 +115,7 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
             "environments.toml",
             'suite = "bookworm"',
             'siute = "bookworm"',
-            "environments.toml: key bases.bookworm.bootstrap.siute: is not known here. "
-            "Did you mean 'suite'?",
+            "environments.toml: key bases.bookworm.siute: is not known here. Did you mean 'suite'?",
             id="in-a-union",
         ),
         pytest.param(
@@ -131,22 +130,21 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
             "demo.toml",
             "date = 2026-11-21",
             "dat = 2026-11-21",
-            "demo.toml: key source.directory.dat: is not known here. Did you mean 'date'?",
+            "demo.toml: key source.dat: is not known here. Did you mean 'date'?",
             id="kind-of-source",
         ),
         pytest.param(
             "demo.toml",
             'links = ["demo1", "demo1.0"]',
             'lnks = ["demo1", "demo1.0"]',
-            "demo.toml: key package.plain.lnks: is not known here. Did you mean 'links'?",
+            "demo.toml: key package.lnks: is not known here. Did you mean 'links'?",
             id="kind-of-package",
         ),
         pytest.param(
             "demo.toml",
             'argv = ["pypy"]',
             'argvv = ["pypy"]',
-            "demo.toml: key translation.bootstrap.image.argvv: is not known here. "
-            "Did you mean 'argv'?",
+            "demo.toml: key translation.bootstrap.argvv: is not known here. Did you mean 'argv'?",
             id="kind-of-bootstrap",
         ),
         pytest.param(
@@ -239,14 +237,14 @@ def test_every_mistake_of_a_file_is_shown_at_once(root: Path, edit: Edit) -> Non
             "demo.toml",
             'license_file = "demo/LICENSE"',
             'license_file = "../LICENSE"',
-            "demo.toml: key package.plain.license_file: String should match pattern",
+            "demo.toml: key package.license_file: String should match pattern",
             id="path-climbs",
         ),
         pytest.param(
             "demo.toml",
             "date = 2026-11-21",
             'date = "yesterday"',
-            "demo.toml: key source.directory.date: Input should be a valid date",
+            "demo.toml: key source.date: Input should be a valid date",
             id="date",
         ),
         pytest.param(
