@@ -29,7 +29,7 @@ from pipeline.package.assembly import (
 )
 from pipeline.plan import Job
 from pipeline.source.runner import BUILDER
-from pipeline.translate.command import SEARCH_PATH, TEMPORARY
+from pipeline.translate.command import FIXED_VARIABLES
 from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compiler_cache
 
 PACKAGER: Final = "steps/run_packager.py"
@@ -46,6 +46,18 @@ COMPILER_FLAGS: Final = "-fmacro-prefix-map=/build/source=."
 LINKER_FLAGS: Final = "-Wl,--exclude-libs,ALL -Wl,-z,relro,-z,now"
 
 
+VARIABLES: Final = {
+    **FIXED_VARIABLES,
+    "CFLAGS": COMPILER_FLAGS,
+    "LDFLAGS": LINKER_FLAGS,
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_FIND_LINKS": WHEELS,
+    "PIP_NO_INDEX": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
 class BuiltModules(Model):
     """What the packager did with each extension module, by its names for them."""
 
@@ -54,10 +66,10 @@ class BuiltModules(Model):
     failed: tuple[str, ...]
 
 
-def input_digests(ctx: Context, package: PyPyPackage) -> dict[str, str]:
-    """Return the digests of what the packager is given beside the translation."""
+def given_inputs(ctx: Context, package: PyPyPackage) -> dict[str, str]:
+    """Return what the packager is given beside the translation: files by digest, and variables."""
     pins = {name: ctx.config.pins[name].sha256 for name in package.pins}
-    return {PACKAGER: sha256_of(_packager(ctx)), **pins}
+    return {PACKAGER: sha256_of(_packager(ctx)), **pins, **VARIABLES}
 
 
 def assemble(
@@ -83,7 +95,7 @@ def assemble(
         command=("pypy", "/build/in/run_packager.py", "/build/in/settings.json"),
         inputs=(translated.source, translated.products, inputs, cache),
         timeout=package.timeout,
-        environment=_variables(),
+        environment=VARIABLES,
     )
     output = run_assembly(ctx, job, assembly, environment, temporary, stage)
     keep_compiler_cache(ctx, job, output)
@@ -161,28 +173,6 @@ def _fetched(ctx: Context, name: str, stage: StageOutput) -> Path:
     stage.step.phase(f"fetch {name} {pin.version}")
     directory = ctx.work.path("cache", "downloads")
     return ctx.http.download(pin, directory, lambda count: stage.step.advance(count, pin.size))
-
-
-def _variables() -> dict[str, str]:
-    return {
-        "CCACHE_COMPILERCHECK": "content",
-        "CCACHE_DIR": "/build/out/ccache",
-        "CFLAGS": COMPILER_FLAGS,
-        "HOME": TEMPORARY,
-        "LDFLAGS": LINKER_FLAGS,
-        "LOGNAME": "builder",
-        "PATH": SEARCH_PATH,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_FIND_LINKS": WHEELS,
-        "PIP_NO_INDEX": "1",
-        "PYPY_USESSION_DIR": TEMPORARY,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "TMPDIR": TEMPORARY,
-        "TZ": "UTC",
-        "USER": "builder",
-    }
 
 
 def _read_modules(path: Path) -> BuiltModules:

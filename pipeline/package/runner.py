@@ -48,10 +48,10 @@ def package_inputs(
         "environment": environment.digest,
         "stem": job.stem,
         "config": package.model_dump(mode="json"),
-        "files": (
+        "given": (
             plain.input_digests(ctx, job)
             if isinstance(package, PlainPackage)
-            else pypy.input_digests(ctx, package)
+            else pypy.given_inputs(ctx, package)
         ),
     }
 

@@ -23,6 +23,22 @@ CCACHE_STATISTICS: Final = "ccache-statistics"
 # The compilers' names lead to ccache first, so nothing that records a compiler sees another name.
 SEARCH_PATH: Final = "/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin"
 
+FIXED_VARIABLES: Final = {
+    "CCACHE_COMPILERCHECK": "content",
+    "CCACHE_DIR": f"{OUTPUT}/ccache",
+    "HOME": TEMPORARY,
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "LOGNAME": "builder",
+    "PATH": SEARCH_PATH,
+    "PYPY_USESSION_DIR": TEMPORARY,
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "TMPDIR": TEMPORARY,
+    "TZ": "UTC",
+    "USER": "builder",
+}
+"""What every step that compiles is told: the same user, places, language and zone everywhere."""
+
 PHASES: Final = (
     "annotate",
     "rtype_lltype",
@@ -104,21 +120,10 @@ def translation_environment(job: Job) -> dict[str, str]:
     toolchain = TOOLCHAIN if job.interpreter.source.toolchain else SOURCE
     return {
         **job.interpreter.translation.bootstrap.environment,
-        "CCACHE_COMPILERCHECK": "content",
-        "CCACHE_DIR": f"{OUTPUT}/ccache",
-        "HOME": TEMPORARY,
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "LOGNAME": "builder",
-        "PATH": SEARCH_PATH,
+        **FIXED_VARIABLES,
         "PYPY_USESSION_BASENAME": "translation",
-        "PYPY_USESSION_DIR": TEMPORARY,
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": f"{SHIM}:{toolchain}",
         "SOURCE_DATE_EPOCH": str(job.revision.epoch),
-        "TMPDIR": TEMPORARY,
-        "TZ": "UTC",
-        "USER": "builder",
     }
 
 

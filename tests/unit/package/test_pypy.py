@@ -14,7 +14,13 @@ from pipeline.environment import ready_environment
 from pipeline.errors import PackageError
 from pipeline.model.configs import Config, PyPyPackage
 from pipeline.package.assembly import Assembled, Translated
-from pipeline.package.pypy import assemble, debug_entries, input_digests, tree_entries
+from pipeline.package.pypy import (
+    VARIABLES,
+    assemble,
+    debug_entries,
+    given_inputs,
+    tree_entries,
+)
 from pipeline.plan import Job
 from tests.factories import changed, make_config, make_pin, make_pypy_job, make_pypy_package
 from tests.fakes import (
@@ -347,12 +353,23 @@ def test_symbols_are_where_a_debugger_finds_them_and_no_programs(tree: Path) -> 
 
 
 def test_every_pin_and_the_packager_s_driver_are_inputs(world: World, package: PyPyPackage) -> None:
-    before = input_digests(world.ctx, package)
+    before = given_inputs(world.ctx, package)
     replace_text(world.ctx.root / "dockerfiles" / "steps" / "run_packager.py", "json", "os")
 
-    after = input_digests(world.ctx, package)
+    after = given_inputs(world.ctx, package)
 
     digests = {name: world.ctx.config.pins[name].sha256 for name in package.pins}
     script = hashlib.sha256(b"import json\n").hexdigest()
-    assert before == {"steps/run_packager.py": script, **digests}
+    assert before == {"steps/run_packager.py": script, **digests, **VARIABLES}
     assert after != before
+
+
+def test_what_the_compiler_and_the_linker_are_told_decides_the_archives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = make_pypy_package()
+    before = given_inputs(world.ctx, package)
+
+    monkeypatch.setitem(VARIABLES, "LDFLAGS", "-Wl,-z,now")
+
+    assert given_inputs(world.ctx, package) != before
