@@ -10,10 +10,12 @@ The places, in RPython 0.2.1: the heap of graphs in translator/backendopt/inline
 edges and blocks in tool/algo/graphlib.py (break_cycles_v), which decide where stack checks go,
 and the links in backendopt/constfold.py (rewire_links).
 
-Weak references to garbage are alive or dead as the collector happens to have run, and PyPy's
-prebuilt dictionary of interned strings, for one, is full of them. So garbage is collected before
-each phase, and the same constants are converted to C whatever the collector's pace. Their order
-still depends on it: a string that died and was interned again stands elsewhere in the dictionary.
+A weak reference is alive or dead as the collector happens to have run, and RPython converts what it
+finds. PyPy's prebuilt dictionary of interned strings is weak, and a class has a list of weak
+references to its subclasses, in which a new one takes the place of a dead one. So for the time of
+the translation the dictionary (rpython.rlib.rweakref) and the classes (pypy.objspace.std.typeobject)
+keep what they hold; the translated program is as weak as before. Garbage is collected before each
+phase, for weak references elsewhere.
 
 PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE_EPOCH, the time
 of the source (https://reproducible-builds.org/specs/source-date-epoch/).
@@ -25,39 +27,66 @@ import os
 import sys
 import time
 
-CLASSES = {
-    "rpython.flowspace.model": ("FunctionGraph", "Block", "Link"),
-    "rpython.tool.algo.graphlib": ("Edge",),
-    "rpython.translator.backendopt.innerloop": ("Loop",),
-}
-
-
-DRIVER = "rpython.translator.driver"
-
 
 class ChangeWhenImported(object):
-    """Waits for a module, lets it be imported as always, and then changes its classes."""
+    """Waits for a module, lets it be imported as always, and then changes it.
 
-    def __init__(self):
-        self.waiting = dict(CLASSES)
-        self.waiting[DRIVER] = ()
+    *changes* has a function for each module's name; it is called with the module.
+    """
+
+    def __init__(self, changes):
+        self.waiting = dict(changes)
 
     def find_module(self, name, path=None):
         return self if name in self.waiting else None
 
     def load_module(self, name):
-        class_names = self.waiting.pop(name)
+        change = self.waiting.pop(name)
         __import__(name)
         module = sys.modules[name]
-        for class_name in class_names:
-            setattr(module, class_name, ordered(getattr(module, class_name)))
-        if name == DRIVER:
-            collect_before_phases(module.TranslationDriver)
+        change(module)
         return module
 
 
-def collect_before_phases(driver):
+def order(*class_names):
+    """Return a change: instances of these classes compare by the order in which they were made."""
+
+    def change(module):
+        for name in class_names:
+            setattr(module, name, ordered(getattr(module, name)))
+
+    return change
+
+
+def keep_values(module):
+    """Have prebuilt weak dictionaries keep their values until the translation is done."""
+    dictionary = module.RWeakValueDictionary
+    make_weak = dictionary.__init__
+
+    def __init__(self, *args, **kwds):
+        make_weak(self, *args, **kwds)
+        self._dict = {}  # PyPy's own dictionaries are in order of insertion
+
+    dictionary.__init__ = __init__
+
+
+def keep_types(module):
+    """Have types live until the translation is done.
+
+    RPython's annotator knows no __new__, so the translated program does not get this one.
+    """
+    kept = []
+
+    def __new__(cls, *args, **kwds):
+        kept.append(object.__new__(cls))
+        return kept[-1]
+
+    module.W_TypeObject.__new__ = staticmethod(__new__)
+
+
+def collect_before_phases(module):
     """Have the driver collect garbage before it does a phase."""
+    driver = module.TranslationDriver
     do_phase = driver._do
 
     def collect_and_do_phase(self, *args, **kwds):
@@ -114,4 +143,13 @@ if "SOURCE_DATE_EPOCH" in os.environ:
         function = fixed_time(getattr(time, name), int(os.environ["SOURCE_DATE_EPOCH"]))
         setattr(time, name, function)
 
-sys.meta_path.insert(0, ChangeWhenImported())
+CHANGES = {
+    "rpython.flowspace.model": order("FunctionGraph", "Block", "Link"),
+    "rpython.tool.algo.graphlib": order("Edge"),
+    "rpython.translator.backendopt.innerloop": order("Loop"),
+    "rpython.translator.driver": collect_before_phases,
+    "rpython.rlib.rweakref": keep_values,
+    "pypy.objspace.std.typeobject": keep_types,
+}
+
+sys.meta_path.insert(0, ChangeWhenImported(CHANGES))

@@ -9,8 +9,9 @@ from tests.integration.conftest import Project
 
 EPOCH = 1_700_000_000
 SCRIPT = """
-import json, time, weakref
+import gc, json, os, sys, time, weakref
 from rpython.flowspace.model import Block
+from rpython.rlib.rweakref import RWeakValueDictionary
 from rpython.translator.driver import TranslationDriver
 
 class Garbage(object):
@@ -35,11 +36,31 @@ phase = lambda: driver._phase()
 phase.task_title, phase.task_idempotent = "phase", False
 driver._do("phase", phase)
 blocks = [Block([]) for _ in range(100)]
+
+for name in "pypy", "pypy/objspace", "pypy/objspace/std":
+    os.mkdir("/build/tmp/" + name)
+    open("/build/tmp/" + name + "/__init__.py", "w").close()
+with open("/build/tmp/pypy/objspace/std/typeobject.py", "w") as module:
+    module.write(
+        "class W_TypeObject(object):\\n"
+        "    def __init__(self, space, name):\\n"
+        "        self.name = name\\n"
+    )
+sys.path.insert(0, "/build/tmp")
+from pypy.objspace.std.typeobject import W_TypeObject
+
+dictionary = RWeakValueDictionary(int, Garbage)
+for number in range(100):
+    dictionary.set(number, Garbage())
+types_made = [weakref.ref(W_TypeObject(None, name=name)) for name in "xyz"]
+gc.collect()
 print(json.dumps({
     "now": [int(time.mktime(time.gmtime())), time.gmtime(0)[0]],
     "time runs": time.time() > 1.7e9,
     "in order of creation": sorted(reversed(blocks)) == blocks,
     "garbage is gone before a phase": driver.seen,
+    "weak values": [dictionary.get(number) is not None for number in range(100)],
+    "types": [getattr(reference(), "name", None) for reference in types_made],
 }))
 """
 
@@ -84,3 +105,13 @@ def test_blocks_compare_by_the_order_in_which_they_were_made(told: dict[str, obj
 def test_garbage_is_collected_before_a_phase(told: dict[str, object]) -> None:
     """Or weak references to it would be alive in one translation and dead in the next."""
     assert told["garbage is gone before a phase"] == [True]
+
+
+def test_a_prebuilt_weak_dictionary_keeps_its_values(told: dict[str, object]) -> None:
+    """PyPy's interned strings: one that died and was interned again would stand elsewhere."""
+    assert told["weak values"] == [True] * 100
+
+
+def test_types_live_until_the_translation_is_done(told: dict[str, object]) -> None:
+    """Or another would take the place of a dead one in its base's list of subclasses."""
+    assert told["types"] == ["x", "y", "z"]
