@@ -128,7 +128,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(tags=["slow"])
 def bench(session: nox.Session) -> None:
-    """Measure: `bench` the demo with and without JIT, `bench -- pypy ARCHIVE` a packaged PyPy."""
+    """Measure the demo; `bench -- pypy ARCHIVE` a packaged PyPy, `bench -- translation ...`."""
     install(session)
     name, *arguments = session.posargs or ["demo"]
     script = str(Path("tests", "bench", f"bench_{name}.py"))

@@ -11,11 +11,17 @@ edges and blocks in tool/algo/graphlib.py (break_cycles_v), which decide where s
 and the links in backendopt/constfold.py (rewire_links).
 
 A weak reference is alive or dead as the collector happens to have run, and RPython converts what it
-finds. PyPy's prebuilt dictionary of interned strings is weak, and a class has a list of weak
-references to its subclasses, in which a new one takes the place of a dead one. So for the time of
-the translation the dictionary (rpython.rlib.rweakref) and the classes (pypy.objspace.std.typeobject)
-keep what they hold; the translated program is as weak as before. Garbage is collected before each
-phase, for weak references elsewhere.
+finds. PyPy's prebuilt dictionary of interned strings is weak (rpython.rlib.rweakref), a class has a
+list of weak references to its subclasses, in which a new one takes the place of a dead one
+(pypy.objspace.std.typeobject), vmprof has one to each code object (pypy.interpreter.pycode), and
+RPython converts a string again when it has lost the first (rpython.rtyper.lltypesystem.rstr). So
+what these refer to is kept until the translation is done; the translated program is as weak as
+before. References elsewhere are left to the collector, which runs before the phases that follow
+them: with a nursery of 256 MB the locks of modules that were imported were still there when the
+annotator came, and it refused them.
+
+RPython of PyPy 8 says which phase starts only where PYPYLOG asks for it. It is asked here, since a
+bootstrap interpreter that is a PyPy takes that variable for itself and out of the environment.
 
 PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE_EPOCH, the time
 of the source (https://reproducible-builds.org/specs/source-date-epoch/).
@@ -70,30 +76,45 @@ def keep_values(module):
     dictionary.__init__ = __init__
 
 
-def keep_types(module):
-    """Have types live until the translation is done.
+def keep_strings(module):
+    """Have each string be converted once, also if the first conversion is used by nothing left."""
+    for cls in module.StringRepr, module.UnicodeRepr:
+        cls.CACHE = {}
+
+
+def keep(class_name):
+    """Return a change: instances of this class live until the translation is done.
 
     RPython's annotator knows no __new__, so the translated program does not get this one.
     """
-    kept = []
 
-    def __new__(cls, *args, **kwds):
-        kept.append(object.__new__(cls))
-        return kept[-1]
+    def change(module):
+        kept = []
 
-    module.W_TypeObject.__new__ = staticmethod(__new__)
+        def __new__(cls, *args, **kwds):
+            kept.append(object.__new__(cls))
+            return kept[-1]
+
+        getattr(module, class_name).__new__ = staticmethod(__new__)
+
+    return change
 
 
-def collect_before_phases(module):
-    """Have the driver collect garbage before it does a phase."""
-    driver = module.TranslationDriver
-    do_phase = driver._do
+def collect_before(*goals):
+    """Return a change: the driver collects garbage before it pursues one of these goals."""
 
-    def collect_and_do_phase(self, *args, **kwds):
-        gc.collect()
-        return do_phase(self, *args, **kwds)
+    def change(module):
+        driver = module.TranslationDriver
+        do = driver._do
 
-    driver._do = collect_and_do_phase
+        def collect_and_do(self, goal, *args, **kwds):
+            if goal in goals:
+                gc.collect()
+            return do(self, goal, *args, **kwds)
+
+        driver._do = collect_and_do
+
+    return change
 
 
 def ordered(cls):
@@ -138,6 +159,8 @@ def fixed_time(function, epoch):
     return fixed
 
 
+os.environ["PYPYLOG"] = "translation-task:-"
+
 if "SOURCE_DATE_EPOCH" in os.environ:
     for name in "gmtime", "localtime":
         function = fixed_time(getattr(time, name), int(os.environ["SOURCE_DATE_EPOCH"]))
@@ -147,9 +170,11 @@ CHANGES = {
     "rpython.flowspace.model": order("FunctionGraph", "Block", "Link"),
     "rpython.tool.algo.graphlib": order("Edge"),
     "rpython.translator.backendopt.innerloop": order("Loop"),
-    "rpython.translator.driver": collect_before_phases,
+    "rpython.translator.driver": collect_before("annotate", "rtype_lltype"),
     "rpython.rlib.rweakref": keep_values,
-    "pypy.objspace.std.typeobject": keep_types,
+    "rpython.rtyper.lltypesystem.rstr": keep_strings,
+    "pypy.objspace.std.typeobject": keep("W_TypeObject"),
+    "pypy.interpreter.pycode": keep("PyCode"),
 }
 
 sys.meta_path.insert(0, ChangeWhenImported(CHANGES))

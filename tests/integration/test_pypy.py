@@ -25,6 +25,12 @@ COMMIT: Final = "194f9f44b50552d75484d67cda6e2b36607dee0c"
 RELEASE: Final = "pypy3.11-v7.3.23"
 STEM: Final = f"{RELEASE}-linux64"
 TRANSLATES: Final = "PIPELINE_TRANSLATES_PYPY"
+SMALLEST: Final = {
+    'directory = "pypy/goal"': 'directory = "rpython/translator/goal"',
+    'rpython_target = ".*"': 'rpython_target = "targetnopstandalone.py"',
+    "jit = true": "jit = false",
+    "products = .*": 'products = ["rpython/translator/goal/targetnopstandalone-c"]',
+}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +122,26 @@ def test_a_nightly_is_named_by_the_number_and_the_commit_of_its_branch(pypy: Pro
     assert release["release"] == f"pypy-c-jit-{revision['number']}-{revision['revision'][:12]}"
     assert f"{release['release']}-linux64.tar.gz" in release["urls"]
     assert revision["branch"] == "py3.12"
+
+
+@pytest.mark.docker
+def test_the_phases_of_the_newest_toolchain_are_shown(repository: None, tmp_path: Path) -> None:
+    """On the smallest program that its own repository has."""
+    del repository
+    project = copy_project(tmp_path, jit=True)
+    config = project.configs / "pypy3.12.toml"
+    text = config.read_text(encoding="utf-8")
+    for before, after in SMALLEST.items():
+        text, count = re.subn(f"(?m)^{before}$", after, text)
+        assert count == 1, before
+    config.write_text(text, encoding="utf-8")
+
+    ran = project.run("translate", "pypy3.12", "--channel", "nightly")
+
+    (path,) = (project.work / "stages" / "translate").glob("*/record.json")
+    done = [phase["name"] for phase in json.loads(path.read_text(encoding="utf-8"))["phases"]]
+    shown = re.findall(r"translate pypy3.12-linux-x86_64: (\w+) \(", ran.stderr)
+    assert {"annotate", "rtype_lltype", "database_c", "compile_c"} <= set(shown) <= set(done)
 
 
 @pytest.mark.docker

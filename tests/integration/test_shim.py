@@ -34,7 +34,7 @@ driver.timer = type("Timer", (), {"start_event": lambda *a: None, "end_event": l
 driver.done = {}
 phase = lambda: driver._phase()
 phase.task_title, phase.task_idempotent = "phase", False
-driver._do("phase", phase)
+driver._do("annotate", phase)
 blocks = [Block([]) for _ in range(100)]
 
 for name in "pypy", "pypy/objspace", "pypy/objspace/std":
@@ -58,7 +58,7 @@ print(json.dumps({
     "now": [int(time.mktime(time.gmtime())), time.gmtime(0)[0]],
     "time runs": time.time() > 1.7e9,
     "in order of creation": sorted(reversed(blocks)) == blocks,
-    "garbage is gone before a phase": driver.seen,
+    "garbage is gone before annotation": driver.seen,
     "weak values": [dictionary.get(number) is not None for number in range(100)],
     "types": [getattr(reference(), "name", None) for reference in types_made],
 }))
@@ -102,9 +102,9 @@ def test_blocks_compare_by_the_order_in_which_they_were_made(told: dict[str, obj
     assert told["in order of creation"] is True
 
 
-def test_garbage_is_collected_before_a_phase(told: dict[str, object]) -> None:
+def test_garbage_is_collected_before_annotation(told: dict[str, object]) -> None:
     """Or weak references to it would be alive in one translation and dead in the next."""
-    assert told["garbage is gone before a phase"] == [True]
+    assert told["garbage is gone before annotation"] == [True]
 
 
 def test_a_prebuilt_weak_dictionary_keeps_its_values(told: dict[str, object]) -> None:
