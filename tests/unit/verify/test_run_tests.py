@@ -50,14 +50,14 @@ def test_passing_tests_are_status_0(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_a_failure_is_named_and_is_status_1(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good", "test_bad"]) == 1
-    assert capsys.readouterr().out == "failed: test.test_bad.Bad.test_one\n"
+    assert capsys.readouterr().err == "failed: test.test_bad.Bad.test_one\n"
 
 
 def test_a_known_failure_is_excused(run: Callable[..., int]) -> None:
@@ -68,14 +68,14 @@ def test_a_known_failure_that_passes_is_named_and_holds_nothing_back(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good"], "test.test_good.Good.test_one\n") == 0
-    assert capsys.readouterr().out == "known to fail, but passed: test.test_good.Good.test_one\n"
+    assert capsys.readouterr().err == "known to fail, but passed: test.test_good.Good.test_one\n"
 
 
 def test_a_module_that_cannot_be_imported_is_a_failure_of_its_name(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good", "test_broken"]) == 1
-    assert capsys.readouterr().out == "failed: test.test_broken\n"
+    assert capsys.readouterr().err == "failed: test.test_broken\n"
 
 
 def test_a_module_that_is_known_to_be_broken_is_excused(run: Callable[..., int]) -> None:
