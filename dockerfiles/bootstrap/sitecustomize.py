@@ -76,6 +76,11 @@ def keep_values(module):
     dictionary.__init__ = __init__
 
 
+def show_names(module):
+    """Have comments in the C code show a JIT driver's name, not its address."""
+    module.JitDriver.__repr__ = lambda driver: "<JitDriver %s>" % driver.name
+
+
 def keep_strings(module):
     """Have each string be converted once, also if the first conversion is used by nothing left."""
     for cls in module.StringRepr, module.UnicodeRepr:
@@ -171,6 +176,7 @@ CHANGES = {
     "rpython.tool.algo.graphlib": order("Edge"),
     "rpython.translator.backendopt.innerloop": order("Loop"),
     "rpython.translator.driver": collect_before("annotate", "rtype_lltype"),
+    "rpython.rlib.jit": show_names,
     "rpython.rlib.rweakref": keep_values,
     "rpython.rtyper.lltypesystem.rstr": keep_strings,
     "pypy.objspace.std.typeobject": keep("W_TypeObject"),
