@@ -11,7 +11,9 @@ EPOCH = 1_700_000_000
 SCRIPT = """
 import gc, json, os, sys, time, weakref
 from rpython.flowspace.model import Block
+from rpython.rlib.jit import JitDriver
 from rpython.rlib.rweakref import RWeakValueDictionary
+from rpython.rtyper.lltypesystem.rstr import string_repr
 from rpython.translator.driver import TranslationDriver
 
 class Garbage(object):
@@ -37,22 +39,28 @@ phase.task_title, phase.task_idempotent = "phase", False
 driver._do("annotate", phase)
 blocks = [Block([]) for _ in range(100)]
 
-for name in "pypy", "pypy/objspace", "pypy/objspace/std":
-    os.mkdir("/build/tmp/" + name)
-    open("/build/tmp/" + name + "/__init__.py", "w").close()
-with open("/build/tmp/pypy/objspace/std/typeobject.py", "w") as module:
-    module.write(
-        "class W_TypeObject(object):\\n"
-        "    def __init__(self, space, name):\\n"
-        "        self.name = name\\n"
-    )
+def module_with(place, class_name):
+    package = "/build/tmp"
+    for name in place.split(".")[:-1]:
+        package += "/" + name
+        if not os.path.isdir(package):
+            os.mkdir(package)
+            open(package + "/__init__.py", "w").close()
+    with open("/build/tmp/%s.py" % place.replace(".", "/"), "w") as module:
+        module.write("class %s(object):\\n" % class_name)
+        module.write("    def __init__(self, space, name):\\n        self.name = name\\n")
+
+module_with("pypy.objspace.std.typeobject", "W_TypeObject")
+module_with("pypy.interpreter.pycode", "PyCode")
 sys.path.insert(0, "/build/tmp")
 from pypy.objspace.std.typeobject import W_TypeObject
+from pypy.interpreter.pycode import PyCode
 
 dictionary = RWeakValueDictionary(int, Garbage)
 for number in range(100):
     dictionary.set(number, Garbage())
-types_made = [weakref.ref(W_TypeObject(None, name=name)) for name in "xyz"]
+kept = [weakref.ref(cls(None, name=name)) for cls in (W_TypeObject, PyCode) for name in "xyz"]
+string_repr.convert_const("nothing uses this")
 gc.collect()
 print(json.dumps({
     "now": [int(time.mktime(time.gmtime())), time.gmtime(0)[0]],
@@ -60,7 +68,10 @@ print(json.dumps({
     "in order of creation": sorted(reversed(blocks)) == blocks,
     "garbage is gone before annotation": driver.seen,
     "weak values": [dictionary.get(number) is not None for number in range(100)],
-    "types": [getattr(reference(), "name", None) for reference in types_made],
+    "types and code": [getattr(reference(), "name", None) for reference in kept],
+    "strings": "nothing uses this" in string_repr.CACHE,
+    "driver": repr(JitDriver(greens=[], reds=["a"], name="toy")),
+    "log": os.environ["PYPYLOG"],
 }))
 """
 
@@ -112,6 +123,20 @@ def test_a_prebuilt_weak_dictionary_keeps_its_values(told: dict[str, object]) ->
     assert told["weak values"] == [True] * 100
 
 
-def test_types_live_until_the_translation_is_done(told: dict[str, object]) -> None:
-    """Or another would take the place of a dead one in its base's list of subclasses."""
-    assert told["types"] == ["x", "y", "z"]
+def test_types_and_code_live_until_the_translation_is_done(told: dict[str, object]) -> None:
+    """Or another type would take the place of a dead one in its base's list of subclasses."""
+    assert told["types and code"] == ["x", "y", "z"] * 2
+
+
+def test_a_string_is_converted_once_also_if_nothing_uses_it(told: dict[str, object]) -> None:
+    assert told["strings"] is True
+
+
+def test_a_jit_driver_shows_its_name_and_no_address(told: dict[str, object]) -> None:
+    """It stands in comments of the C code."""
+    assert told["driver"] == "<JitDriver toy>"
+
+
+def test_the_toolchain_is_asked_to_say_which_phase_starts(told: dict[str, object]) -> None:
+    """RPython of PyPy 8 is silent about it otherwise."""
+    assert told["log"] == "translation-task:-"
