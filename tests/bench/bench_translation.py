@@ -45,7 +45,7 @@ from pipeline.translate.command import (
     INPUT,
     OUTPUT,
     RESOURCES_FILE,
-    SOURCE,
+    SHIM,
     bootstrap_command,
     parse_resources,
     phase_times,
@@ -160,11 +160,10 @@ class Bench:
 def upstream_command(job: Job, make_jobs: int) -> tuple[str, ...]:
     """Return how upstream starts the same translation, wrapped to be measured."""
     translation = job.interpreter.translation
-    up = "/".join([".."] * len(Path(translation.directory or "").parts)) or "."
     return (
         *("sh", f"{INPUT}/translate.sh", "--"),
         *bootstrap_command(job),
-        f"{up}/rpython/bin/rpython",
+        *("-m", "rpython"),
         *translation_options(job),
         f"--make-jobs={make_jobs}",
         translation.rpython_target,
@@ -177,7 +176,8 @@ def upstream_environment(job: Job) -> dict[str, str]:
     kept = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "PYPY_USESSION_DIR")
     variables = {name: translation_environment(job)[name] for name in kept}
     bootstrap = job.interpreter.translation.bootstrap.environment
-    return {**bootstrap, **variables, "PATH": PLAIN_PATH, "PYTHONPATH": SOURCE}
+    toolchain = translation_environment(job)["PYTHONPATH"].removeprefix(f"{SHIM}:")
+    return {**bootstrap, **variables, "PATH": PLAIN_PATH, "PYTHONPATH": toolchain}
 
 
 def with_bootstrap(job: Job, bootstrap: ImageBootstrap) -> Job:
