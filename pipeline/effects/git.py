@@ -87,6 +87,17 @@ class Repository:
             msg = f"{self.url}: does not give commit {commit}: {error}"
             raise SourceError(msg) from error
 
+    def knows(self, tag: str, commit: str) -> bool:
+        """Whether *commit* is here and :meth:`remember` was told that *tag* stands for it."""
+        if not self.has(commit):
+            return False
+        done = self._git("rev-parse", "--verify", "--quiet", _tagged(tag), check=False)
+        return done.status == 0 and done.text.strip() == commit
+
+    def remember(self, tag: str, commit: str) -> None:
+        """Keep here that *tag* stands for *commit*, which has been fetched."""
+        self._git("update-ref", _tagged(tag), commit)
+
     def count_ancestors(self, commit: str) -> int:
         """Return how many commits *commit* has in its history, itself included.
 
@@ -151,6 +162,10 @@ class Repository:
             without=UNSET,
             check=check,
         )
+
+
+def _tagged(tag: str) -> str:
+    return f"refs/pipeline-tags/{tag}"
 
 
 def _kept(commit: str) -> str:

@@ -89,16 +89,22 @@ def _release(
             f'"{version}" = "{found}"'
         )
         raise SourceError(msg)
-    if not repository.has(commit):
+    # A nightly may have fetched the commit before, and nightlies ask for no tag.
+    if not repository.knows(tag, commit):
         _check_tag(repository, tag, commit)
-        _fetch(ctx, repository, commit, tag)
+        if not repository.has(commit):
+            _fetch(ctx, repository, commit, tag)
+        repository.remember(tag, commit)
     resolved = _described(interpreter, repository, commit)
     _check_version(resolved, version, where=f"{repository.url}: {tag}")
     return _with_revision(resolved, tag=tag, branch=_release_branch(tag))
 
 
 def _release_branch(tag: str) -> str:
-    """Return the branch that upstream cuts a release from: ``release-pypy3.11-v7.x``."""
+    """Return the branch that upstream cuts a release from by its rule: ``release-pypy3.11-v7.x``.
+
+    The remote is not asked, since branches move.
+    """
     before, _, version = tag.rpartition("-v")
     return f"{before}-v{version.split('.')[0]}.x"
 

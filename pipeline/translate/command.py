@@ -71,11 +71,12 @@ def translation_options(job: Job) -> tuple[str, ...]:
     )
 
 
-def translation_command(job: Job, make_jobs: int) -> tuple[str, ...]:
+def translation_command(job: Job) -> tuple[str, ...]:
     """Return the argv that translates *job* and collects its products.
 
     Address-space randomisation is off for the bootstrap interpreter: with it the order of some
-    of its tables, and so the generated C, differs from run to run.
+    of its tables, and so the generated C, differs from run to run. The number of make jobs is not
+    given to RPython, since PyPy keeps all options in ``sys.pypy_translation_info``.
     """
     translation = job.interpreter.translation
     return (
@@ -90,7 +91,7 @@ def translation_command(job: Job, make_jobs: int) -> tuple[str, ...]:
         "-m",
         "rpython",
         *translation_options(job),
-        f"--make-jobs={make_jobs}",
+        "--make-jobs=1",
         translation.rpython_target,
         *translation.target_options,
     )
@@ -115,8 +116,13 @@ def working_directory(job: Job) -> str:
     return SOURCE if directory is None else f"{SOURCE}/{directory}"
 
 
+def make_variables(make_jobs: int) -> dict[str, str]:
+    """Return the variables that let make run so many compilers; no byte depends on them."""
+    return {"MAKEFLAGS": f"-j{make_jobs}"}
+
+
 def translation_environment(job: Job) -> dict[str, str]:
-    """Return the environment variables of the translation, all of them fixed."""
+    """Return the variables that are part of what decides the binary, all of them fixed."""
     toolchain = TOOLCHAIN if job.interpreter.source.toolchain else SOURCE
     return {
         **job.interpreter.translation.bootstrap.environment,

@@ -23,6 +23,7 @@ from pipeline.translate.command import (
     PRODUCTS,
     RESOURCES_FILE,
     SOURCE,
+    make_variables,
     parse_ccache,
     parse_resources,
     phase_of,
@@ -34,7 +35,7 @@ from pipeline.translate.command import (
 )
 from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compiler_cache
 
-VERSION: Final = 2
+VERSION: Final = 3
 SECCOMP_PROFILE: Final = "seccomp.json"
 SCRIPT: Final = "steps/translate.sh"
 LOG_NAME: Final = "translation.log"
@@ -95,7 +96,7 @@ def translate(
     """
     log_path = ctx.work.path("logs", f"{job.identifier}-{stage.key[:12]}.log")
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    command = translation_command(job, ctx.engine.info().cpus)
+    command = translation_command(job)
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         inputs = (
             source_archive,
@@ -157,7 +158,7 @@ def _container_step(
         image_id=environment.image_id,
         command=command,
         directory=working_directory(job),
-        environment=translation_environment(job),
+        environment={**translation_environment(job), **make_variables(ctx.engine.info().cpus)},
         inputs=inputs,
         output=OUTPUT,
         seccomp=_seccomp(ctx),

@@ -54,6 +54,7 @@ def expect_git(world: World, refs: Mapping[str, str], text: str = FINAL) -> None
         "cat-file": Answer(stdout=text),
         "show": Answer(stdout=f"{EPOCH}\n"),
         "rev-list": Answer(stdout="87671\n"),
+        "update-ref": Answer(),
     }
     for word, answer in answers.items():
         world.process.expect("git", word, answer=answer)
@@ -64,7 +65,7 @@ def expect_cached(world: World, interpreter: InterpreterConfig, text: str = FINA
     assert isinstance(interpreter.source, GitSource)
     git_repository(world.ctx, interpreter.source).directory.mkdir(parents=True)
     expect_git(world, {}, text)
-    world.process.expect("git", "rev-parse")
+    world.process.expect("git", "rev-parse", answer=Answer(stdout=f"{COMMIT}\n"))
     gone = Answer(status=128, stderr="fatal: unable to access")
     for word in ("ls-remote", "fetch"):
         world.process.expect("git", word, answer=gone)
@@ -237,6 +238,20 @@ def test_a_commit_that_is_here_is_released_without_the_remote(world: World) -> N
 
     assert resolved.revision.revision == COMMIT
     assert world.process.ran("git", "ls-remote") == 0
+
+
+def test_a_commit_that_a_nightly_fetched_is_not_released_by_a_tag_of_another(
+    world: World,
+) -> None:
+    """A nightly asks for no tag, so that the commit is here says nothing about its tag."""
+    interpreter = pypy()
+    expect_cached(world, interpreter)
+    expect_git(world, {TAG: OTHER})
+    world.process.expect("git", "rev-parse", answer=Answer())
+
+    with pytest.raises(SourceError, match="Tags do not move"):
+        released(world, interpreter)
+    assert world.process.ran("git", "update-ref") == 0
 
 
 @pytest.mark.parametrize(

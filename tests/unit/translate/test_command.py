@@ -11,6 +11,7 @@ from pipeline.plan import Job
 from pipeline.translate.command import (
     PHASES,
     bootstrap_command,
+    make_variables,
     parse_ccache,
     parse_resources,
     phase_of,
@@ -71,7 +72,7 @@ def test_an_interpreter_without_a_jit_gets_none_anywhere(job: Job) -> None:
 @pytest.mark.parametrize("gc", ["incminimark", "minimark", "boehm"])
 def test_collector_and_level_are_always_named(gc: str, *, jit: bool, job: Job) -> None:
     """RPython reads a bare --jit as --jit-backend and swallows the next word."""
-    command = translation_command(configured(job, gc=gc, jit=jit), make_jobs=4)
+    command = translation_command(configured(job, gc=gc, jit=jit))
 
     assert f"--gc={gc}" in command
     assert [word for word in command if word.startswith(("--opt", "-O"))] == [
@@ -82,14 +83,14 @@ def test_collector_and_level_are_always_named(gc: str, *, jit: bool, job: Job) -
 
 
 def test_the_whole_command_in_its_order(job: Job) -> None:
-    command = translation_command(job, make_jobs=4)
+    command = translation_command(job)
 
     assert command == (
         *("sh", "/build/in/translate.sh", "toy", "--"),
         *("setarch", "x86_64", "--addr-no-randomize"),
         *("pypy", "-S", "-m", "rpython"),
         *("--batch", "--gc=incminimark", "--opt=jit", "--lldebug", "--output=toy"),
-        "--make-jobs=4",
+        "--make-jobs=1",
         *("target.py", "--fast"),
     )
 
@@ -97,14 +98,14 @@ def test_the_whole_command_in_its_order(job: Job) -> None:
 def test_the_whole_command_of_pypy() -> None:
     job = configured(make_pypy_job(), products=("pypy/goal/pypy3.11-c", "include"))
 
-    command = translation_command(job, make_jobs=2)
+    command = translation_command(job)
 
     assert command == (
         *("sh", "/build/in/translate.sh", "pypy/goal/pypy3.11-c", "include", "--"),
         *("setarch", "x86_64", "--addr-no-randomize"),
         *("pypy", "-m", "rpython"),
         *("--batch", "--gc=incminimark", "--opt=jit", "--compile"),
-        *("--make-jobs=2", "targetpypystandalone.py"),
+        *("--make-jobs=1", "targetpypystandalone.py"),
     )
 
 
@@ -149,9 +150,9 @@ def test_a_released_interpreter_is_what_the_command_starts(job: Job) -> None:
     )
     resolved = configured(job, bootstrap=RELEASE).model_copy(update={"bootstrap": bootstrap})
 
-    command = translation_command(resolved, make_jobs=4)
+    command = translation_command(resolved)
 
-    from_image = translation_command(job, make_jobs=4)
+    from_image = translation_command(job)
     start = from_image.index("pypy")
     assert command == (
         *from_image[:start],
@@ -175,17 +176,17 @@ def test_a_released_interpreter_that_nobody_looked_up_is_no_command(job: Job) ->
 
 def test_addresses_are_not_randomised(job: Job) -> None:
     """With randomisation the generated C differs from run to run."""
-    command = translation_command(job, make_jobs=1)
+    command = translation_command(job)
 
     start = command.index("setarch")
     assert command[start : start + 4] == ("setarch", "x86_64", "--addr-no-randomize", "pypy")
 
 
-def test_make_jobs_change_the_command_and_nothing_that_decides_the_binary(job: Job) -> None:
-    one, many = translation_command(job, 1), translation_command(job, 64)
-
-    assert set(one) ^ set(many) == {"--make-jobs=1", "--make-jobs=64"}
-    assert not any("make-jobs" in option for option in translation_options(job))
+def test_a_worker_s_make_jobs_are_no_option_of_the_translation(job: Job) -> None:
+    """PyPy keeps all of RPython's options in sys.pypy_translation_info, so in the binary."""
+    assert "--make-jobs=1" in translation_command(job)
+    assert "MAKEFLAGS" not in translation_environment(job)
+    assert make_variables(64) == {"MAKEFLAGS": "-j64"}
 
 
 def test_the_environment_is_fixed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_a_translation_is_recorded(world: World, job: Job, environment: Environm
     assert (record.sha256, record.size) == (sha256_of(archive), archive.stat().st_size)
     assert record.products == {"toy": sha256_of(ELF)}
     assert record.environment == environment.digest
-    assert record.command == translation_command(job, world.engine.told.cpus)
+    assert record.command == translation_command(job)
     assert [(phase.name, phase.seconds) for phase in record.phases] == [("annotate", 20.2)]
     assert record.resources.peak_bytes == 512 << 20
     assert (record.compiler_cache.hits, record.compiler_cache.misses) == (4, 10)
@@ -168,7 +168,8 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
         ["build", "build/in", "build/in/translate.sh"],
         ["build", "build/out", "build/out/ccache"],
     ]
-    assert step.environment == translation_environment(job)
+    cpus = world.engine.told.cpus
+    assert step.environment == {**translation_environment(job), "MAKEFLAGS": f"-j{cpus}"}
     assert (step.directory, step.output) == ("/build/source", "/build/out")
     assert (step.timeout, step.silence) == (100, 50)
     assert step.seccomp == '{"defaultAction": "SCMP_ACT_ALLOW"}\n'
@@ -427,7 +428,10 @@ def test_limits_and_packaging_do_not_decide_the_binary(
 def test_the_number_of_make_jobs_is_no_input(
     world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
-    assert "make-jobs" not in repr(translation_inputs(world.ctx, job, source, environment))
+    inputs = repr(translation_inputs(world.ctx, job, source, environment))
+
+    assert "MAKEFLAGS" not in inputs
+    assert "make-jobs" not in inputs
 
 
 def test_the_follower_shows_each_phase_with_its_number(world: World) -> None:
