@@ -25,6 +25,8 @@ ccache --zero-stats >/dev/null
 /usr/bin/time --output=/build/out/resources --format='%e %U %S %M' "$@"
 cpu_nanoseconds >/build/out/cpu-nanoseconds
 ccache --print-stats >/build/out/ccache-statistics
+# Two caches may have been put together, and ccache counted only one of them.
+ccache --cleanup >/dev/null
 mkdir /build/out/products
 cd /build/source
 for product in $products; do

@@ -26,6 +26,9 @@ SEARCH_PATH: Final = "/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin"
 FIXED_VARIABLES: Final = {
     "CCACHE_COMPILERCHECK": "content",
     "CCACHE_DIR": f"{OUTPUT}/ccache",
+    # A translation of PyPy leaves 1300 files and 8 MB; archives with too many files are refused.
+    "CCACHE_MAXFILES": "50000",
+    "CCACHE_MAXSIZE": "1G",
     "HOME": TEMPORARY,
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",

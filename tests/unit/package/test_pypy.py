@@ -210,7 +210,7 @@ def test_what_the_compiler_cache_learnt_is_kept(
 
     assembled(world, job)
 
-    kept = world.ctx.work.path("cache", "ccache", "linux-x86_64", "0", "object")
+    kept = world.ctx.work.path("cache", "ccache", "linux-x86_64", "released", "0", "object")
     assert kept.read_bytes() == b"compiled"
 
 

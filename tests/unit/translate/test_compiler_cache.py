@@ -77,6 +77,28 @@ def test_each_platform_has_its_own(world: World, job: Job, tmp_path: Path) -> No
     assert given(world, make_job(world.ctx, "linux-x86_64_v3"), tmp_path / "second") == {}
 
 
+def test_a_nightly_gets_what_releases_left_and_adds_to_a_cache_of_its_own(
+    world: World, job: Job, tmp_path: Path
+) -> None:
+    """Who can have code compiled can write to a cache, and releases link what is in theirs."""
+    branch = job.revision.model_copy(update={"kind": "git", "tag": None})
+    nightly = job.model_copy(update={"revision": branch})
+    tagged = branch.model_copy(update={"tag": "release-v1.0.0"})
+    release = job.model_copy(update={"revision": tagged})
+    left(world, release, tmp_path / "first", shared="release", released="1")
+    left(world, nightly, tmp_path / "second", shared="nightly", added="1")
+
+    assert given(world, nightly, tmp_path / "third") == {
+        "build/out/ccache/added": "1",
+        "build/out/ccache/released": "1",
+        "build/out/ccache/shared": "nightly",
+    }
+    assert given(world, release, tmp_path / "fourth") == {
+        "build/out/ccache/released": "1",
+        "build/out/ccache/shared": "release",
+    }
+
+
 def test_a_copy_that_fails_leaves_the_last_one(
     world: World, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,15 +113,15 @@ def test_a_copy_that_fails_leaves_the_last_one(
         left(world, job, tmp_path / "second", kept="2")
 
     assert given(world, job, tmp_path / "third") == {"build/out/ccache/kept": "1"}
-    cache = world.ctx.work.path("cache", "ccache")
-    assert [path.name for path in cache.iterdir()] == [job.platform.identifier]
+    cache = world.ctx.work.path("cache", "ccache", job.platform.identifier)
+    assert [path.name for path in cache.iterdir()] == ["released"]
 
 
 def test_what_a_killed_process_left_half_done_does_not_come_back(
     world: World, job: Job, tmp_path: Path
 ) -> None:
-    cache = world.ctx.work.path("cache", "ccache")
-    write_text(cache / f"{job.platform.identifier}.new" / "old", "0")
+    cache = world.ctx.work.path("cache", "ccache", job.platform.identifier)
+    write_text(cache / "released.new" / "old", "0")
 
     left(world, job, tmp_path / "first", kept="1")
 
