@@ -67,7 +67,7 @@ def environment_recipe(ctx: Context, name: str, platform: Platform) -> dict[str,
     base = known("base", config.base, ctx.config.bases, where="environments.toml")
     return {
         "version": VERSION,
-        "base": base.model_dump(mode="json"),
+        "base": base.model_dump(mode="json", exclude_none=True),
         "dockerfile": _dockerfile(ctx, config.dockerfile).decode() if config.dockerfile else None,
         "platform": str(platform.oci),
     }
@@ -109,7 +109,7 @@ def _base_image(ctx: Context, name: str, platform: Platform, step: Step) -> str:
             base.reference, oci_platform=str(platform.oci), on_line=step.phase
         )
     else:
-        recipe = {"version": VERSION, "base": base.model_dump(mode="json")}
+        recipe = {"version": VERSION, "base": base.model_dump(mode="json", exclude_none=True)}
         tag = _tag(f"base-{name}", platform, recipe)
         image_id = ctx.engine.image_id(tag) or _bootstrap(ctx, base, tag, platform, step)
     machine = ctx.engine.image_machine(image_id)
@@ -146,6 +146,7 @@ def _mmdebstrap(
             f"--architectures={platform.debian_arch}",
             f"--components={','.join(base.components)}",
             *([f"--include={','.join(base.include)}"] if base.include else []),
+            *_keyring(ctx, base),
         ]
         try:
             ctx.process.run(
@@ -165,6 +166,16 @@ def _mmdebstrap(
         f"and the mirrors in environments.toml; on Ubuntu install debian-archive-keyring.\n{tried}"
     )
     raise ImageError(msg)
+
+
+def _keyring(ctx: Context, base: BootstrapBase) -> list[str]:
+    if base.keyring is None:
+        return []
+    path = ctx.root / "dockerfiles" / "keyrings" / base.keyring
+    if not path.is_file():
+        msg = f"{path}: no such file, but environments.toml names it as a keyring."
+        raise ImageError(msg)
+    return [f"--keyring={path}"]
 
 
 def _build(

@@ -254,10 +254,12 @@ def _verify(
         package=package.record,
         directory=package.directory,
         info=package_stage.build_info(ctx, job, source.record, translation.record, translation.key),
+        source=source.record.source_archive,
+        source_directory=source.directory,
     )
 
     def key(environments: tuple[Environment, ...]) -> str:
-        inputs = verify_stage.verify_inputs(ctx, job, package.record, environments)
+        inputs = verify_stage.verify_inputs(ctx, job, packed, environments)
         return content_key(Stage.VERIFY, verify_stage.VERSION, **inputs)
 
     return _once_in(

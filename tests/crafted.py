@@ -263,6 +263,8 @@ def _pypy_files(job: Job, info: BuildInfo, embedded: Mapping[str, str]) -> dict[
         "lib/pypy3.11/ensurepip/__init__.py": b"",
         "lib/pypy3.11/os.py": b"import sys\n",
         "lib/pypy3.11/site-packages/README.txt": b"For packages\n",
+        "lib/tcl8.6/init.tcl": b"# Tcl\n",
+        "lib/tk8.6/tk.tcl": b"# Tk\n",
         SSL: make_elf(
             SSL, exports=_exports_of(SSL), holds=b"OpenSSL %s 9 Jun" % _version("_ssl", embedded)
         ),

@@ -5,6 +5,9 @@ ustar format where names fit and pax where they do not. The gzip header has no n
 
 Gzip is written by libdeflate: a third of zlib's time for fewer bytes, at the price of holding the
 archive in memory, and by a version that the lock file pins, so that its bytes are pinned too.
+
+Reading takes little memory whatever is in an archive: a few kilobytes can stand for gigabytes, so
+both what is decompressed at a time and what the headers may take together have bounds.
 """
 
 import gzip
@@ -37,6 +40,12 @@ GZIP_LEVEL: Final = 9
 ZSTD_LEVEL: Final = 19
 LARGEST_UNPACKED: Final = 8 << 30
 MOST_MEMBERS: Final = 200_000
+# A header with long names or attributes takes more than one block. All together may take as much
+# as is usual for each, and once as much as only a hostile one takes.
+USUAL_HEADER: Final = 4 * tarfile.BLOCKSIZE
+LARGEST_HEADER: Final = 1 << 20
+MOST_RECORDS: Final = 1000  # what pax headers, also those for all members, tell of one
+LONGEST_LINK: Final = 4096  # Linux' PATH_MAX
 UNIX_SYSTEM: Final = 3
 SPECIAL_TYPES: Final = {
     stat.S_IFIFO: tarfile.FIFOTYPE,
@@ -44,7 +53,14 @@ SPECIAL_TYPES: Final = {
     stat.S_IFBLK: tarfile.BLKTYPE,
     stat.S_IFSOCK: tarfile.FIFOTYPE,  # tar has no type for sockets
 }
-ZSTD_CHUNK: Final = 1 << 16
+ZSTD_WINDOW: Final = 1 << 23  # that of ZSTD_LEVEL; reading takes as much memory
+ZSTD_HEADER: Final = 5  # that much of a frame tells how long its header is
+ZSTD_BLOCK_HEADER: Final = 3
+ZSTD_RLE: Final = 1  # the kind of block that is one byte, repeated
+ZSTD_CHECKSUM: Final = 4
+NOT_IN_WINDOWS_NAMES: Final = frozenset('<>:"|?*')
+# Python's zipfile decompresses a whole chunk of any other at once.
+BOUNDED_ZIP: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 UNREADABLE: Final = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -199,11 +215,16 @@ def entries_of(directory: Path, prefix: str) -> list[Entry]:
 
 
 class ZstdReader(io.RawIOBase):
-    """Reads one zstd frame to its end; the library's own reader takes a cut-off one for whole."""
+    """Reads one zstd frame to its end; the library's own reader takes a cut-off one for whole.
+
+    The library decompresses all it is given at once, so it is given one block at a time, of which
+    none becomes more than 128 kB. Format: RFC 8878, section 3.1.1.
+    """
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
+        self._parts = _zstd_parts(raw)
         self._pending = memoryview(b"")
 
     def readable(self) -> bool:
@@ -213,11 +234,7 @@ class ZstdReader(io.RawIOBase):
     def readinto(self, buffer: Buffer, /) -> int:
         """Fill *buffer* as far as possible; 0 at the end of the frame."""
         while not self._pending and not self._frame.eof:
-            chunk = self._raw.read(ZSTD_CHUNK)
-            if not chunk:
-                msg = "the zstd frame is cut off"
-                raise EOFError(msg)
-            self._pending = memoryview(self._frame.decompress(chunk))
+            self._pending = memoryview(self._frame.decompress(next(self._parts)))
             self._refuse_more()
         target = memoryview(buffer).cast("B")
         size = min(len(target), len(self._pending))
@@ -231,17 +248,100 @@ class ZstdReader(io.RawIOBase):
             raise OSError(msg)
 
 
+def _zstd_parts(raw: IO[bytes]) -> Iterator[bytes]:
+    """Yield a frame's header, each of its blocks, and its checksum if it has one."""
+    start = _exactly(raw, ZSTD_HEADER)
+    if not start.startswith(zstandard.FRAME_HEADER):
+        msg = "not a zstd frame"
+        raise OSError(msg)
+    yield start + _exactly(raw, zstandard.frame_header_size(start) - len(start))
+    last = False
+    while not last:
+        header = _exactly(raw, ZSTD_BLOCK_HEADER)
+        fields = int.from_bytes(header, "little")
+        last, kind, size = bool(fields & 1), fields >> 1 & 3, fields >> 3
+        yield header + _exactly(raw, 1 if kind == ZSTD_RLE else size)
+    yield _exactly(raw, ZSTD_CHECKSUM)
+
+
+def _exactly(raw: IO[bytes], size: int) -> bytes:
+    data = raw.read(size)
+    if len(data) < size:
+        msg = "the zstd frame is cut off"
+        raise EOFError(msg)
+    return data
+
+
+class BoundedReader:
+    """Reads what an archive holds, and refuses it when it goes on behind a limit.
+
+    ``limit`` counts from the beginning, and may be raised while what stands before it is read.
+    """
+
+    def __init__(self, name: str, source: IO[bytes]) -> None:
+        self.limit = LARGEST_UNPACKED + LARGEST_HEADER + MOST_MEMBERS * USUAL_HEADER
+        self._name = name
+        self._source = source
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        """Return up to *size* bytes, none at the end.
+
+        Raises:
+            UnsafeArchiveError: there are more than the limit allows.
+        """
+        data = self._source.read(size)
+        self._position += len(data)
+        if self._position > self.limit:
+            msg = (
+                f"{self._name}: goes on behind byte {self.limit}, where what came before allows "
+                "no release to. It is larger than the limits, or a header of it is."
+            )
+            raise UnsafeArchiveError(msg)
+        return data
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
+def _reading(path: Path) -> Iterator[BoundedReader]:
     """Give the uncompressed bytes of *path*; what it is decides its name."""
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         if path.suffix in {".gz", ".tgz"}:
-            yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw, mode="rb"))
+            plain = cast("IO[bytes]", gzip.GzipFile(fileobj=raw, mode="rb"))
         elif path.suffix == ".zst":
-            yield cast("IO[bytes]", io.BufferedReader(ZstdReader(raw), CHUNK))
+            plain = cast("IO[bytes]", io.BufferedReader(ZstdReader(raw), CHUNK))
         else:
-            yield raw
+            plain = raw
+        yield BoundedReader(path.name, plain)
+
+
+@contextmanager
+def _reading_tar(
+    path: Path,
+) -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.TarInfo]]]:
+    """Give a tar file and its members, one after the other.
+
+    tarfile reads whatever a header says is part of it, and all headers that come before a member.
+    """
+    with _reading(path) as stream:
+        stream.limit = LARGEST_HEADER
+        source = cast("IO[bytes]", stream)
+        with tarfile.open(fileobj=source, mode="r|") as archive:
+            yield archive, _members(archive, stream)
+
+
+def _members(archive: tarfile.TarFile, stream: BoundedReader) -> Iterator[tarfile.TarInfo]:
+    """Yield the members; what is no content of theirs may only be as large as headers are."""
+    content = 0
+    for count, member in enumerate(archive, 1):
+        content += archive.offset - member.offset_data
+        stream.limit = content + LARGEST_HEADER + count * USUAL_HEADER
+        if len(member.pax_headers) > MOST_RECORDS:
+            msg = f"{member.name}: has {len(member.pax_headers)} pax records"
+            raise tarfile.ReadError(msg)
+        member.pax_headers = {}  # tarfile gives each member a copy; nothing looks at them
+        yield member
+    _read_to_end(stream)
 
 
 def members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
@@ -253,37 +353,63 @@ def members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
     found, total = [], 0
     with (
         _refusing(path, "not a readable tar archive"),
-        _reading(path) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
+        _reading_tar(path) as (_, members),
     ):
-        for member in archive:
+        for member in members:
             found.append(member)
             total += member.size
             if total > LARGEST_UNPACKED or len(found) > MOST_MEMBERS:
                 msg = f"{path.name}: {member.name}: unpacks to more than the limits allow."
                 raise UnsafeArchiveError(msg)
-        _read_to_end(stream)
     return tuple(found)
 
 
 def zip_members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
     """Return the headers of a zip file's members in tar's terms, without unpacking anything.
 
-    Directories that are only implied are not listed. A member that is neither file nor directory
-    by its Unix mode has tar's type of it.
+    It is one for Windows, so no two names may be one there. Directories that are only implied are
+    not listed. A member that is neither file nor directory by its Unix mode has tar's type of it.
 
     Raises:
         UnsafeArchiveError: it cannot be read, or holds more than any release does.
     """
     with _refusing(path, "not a readable zip archive"), zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if len(members) > MOST_MEMBERS or _unpacked_size(archive) > LARGEST_UNPACKED:
-            msg = f"{path.name}: unpacks to more than the limits allow."
-            raise UnsafeArchiveError(msg)
+        _refuse_large(path, archive)
+        _refuse_ambiguous(archive.namelist())
         if (damaged := archive.testzip()) is not None:
             msg = f"{path.name}: {damaged}: is damaged."
             raise UnsafeArchiveError(msg)
-        return tuple(_tar_header(archive, member) for member in members)
+        return tuple(_tar_header(archive, member) for member in archive.infolist())
+
+
+def _refuse_large(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse what unpacks to more than any release or wheel, or could without saying so."""
+    members = archive.infolist()
+    total = sum(member.file_size for member in members)
+    if len(members) > MOST_MEMBERS or total > LARGEST_UNPACKED:
+        msg = f"{path.name}: unpacks to more than the limits allow."
+        raise UnsafeArchiveError(msg)
+    for member in members:
+        if member.compress_type not in BOUNDED_ZIP:
+            msg = f"{member.filename}: is compressed by method {member.compress_type}"
+            raise zipfile.BadZipFile(msg)
+
+
+def _refuse_ambiguous(names: Iterable[str]) -> None:
+    """Refuse names that Windows takes for another one's, or for more than a name.
+
+    It ignores case, and a colon stands behind a drive or before a second stream of a file. A name
+    that is spelt the same twice is no matter of Windows, so a gate finds it.
+    """
+    spellings: dict[str, str] = {}
+    for name in sorted(_with_parents(name.rstrip("/") for name in names)):
+        if not NOT_IN_WINDOWS_NAMES.isdisjoint(name):
+            msg = f"{name}: has a character that no name has on Windows"
+            raise zipfile.BadZipFile(msg)
+        other = spellings.setdefault(name.casefold(), name)
+        if other != name:
+            msg = f"{name}: is the same as {other} on Windows"
+            raise zipfile.BadZipFile(msg)
 
 
 def _tar_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tarfile.TarInfo:
@@ -292,7 +418,7 @@ def _tar_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tarfile.Ta
     header.mode, header.size = stat.S_IMODE(mode), member.file_size
     header.mtime = int(datetime(*member.date_time, tzinfo=UTC).timestamp())
     if stat.S_ISLNK(mode):
-        header.type, header.linkname = tarfile.SYMTYPE, os.fsdecode(archive.read(member))
+        header.type, header.linkname = tarfile.SYMTYPE, _link_target(archive, member)
     elif (special := SPECIAL_TYPES.get(stat.S_IFMT(mode))) is not None:
         header.type = special
     elif member.is_dir():
@@ -300,16 +426,28 @@ def _tar_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tarfile.Ta
     return header
 
 
-def _read_to_end(stream: IO[bytes]) -> None:
+def _link_target(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
+    if member.file_size > LONGEST_LINK:
+        msg = f"{member.filename}: its target has {member.file_size} bytes"
+        raise zipfile.BadZipFile(msg)
+    with archive.open(member) as content:
+        return os.fsdecode(content.read(member.file_size))
+
+
+def _read_to_end(stream: BoundedReader) -> None:
     """Read what follows the last member, so that a checksum at the very end is checked too."""
     while stream.read(CHUNK):
         pass
 
 
 def uncompressed_digest(path: Path) -> str:
-    """Return the sha256 of the tar stream inside a compressed archive."""
+    """Return the sha256 of the tar stream inside a compressed archive.
+
+    Raises:
+        UnsafeArchiveError: it cannot be read to its end, or holds more than any release does.
+    """
     digest = hashlib.sha256()
-    with _reading(path) as stream:
+    with _refusing(path, "not a readable archive"), _reading(path) as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -333,10 +471,9 @@ def unpack(path: Path, directory: Path) -> None:
             raise UnsafeArchiveError(msg)
     with (
         _refusing(path, "cannot be unpacked"),
-        _reading(path) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
+        _reading_tar(path) as (archive, headers),
     ):
-        for member in archive:
+        for member in headers:
             _extract(archive, member, directory)
     with _refusing(path, "cannot be unpacked"):
         _make_links(path.name, members, directory)
@@ -413,19 +550,12 @@ def unpack_zip(path: Path, directory: Path) -> None:
         UnsafeArchiveError: it is damaged, too large, or a member could reach outside.
     """
     with _refusing(path, "not a readable zip archive"), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) > MOST_MEMBERS or _unpacked_size(archive) > LARGEST_UNPACKED:
-            msg = f"{path.name}: unpacks to more than the limits allow."
-            raise UnsafeArchiveError(msg)
-        for name in names:
+        _refuse_large(path, archive)
+        for name in archive.namelist():
             if not is_inside(name):
                 msg = f"{path.name}: {name!r} would be written outside. Nothing of it is used."
                 raise UnsafeArchiveError(msg)
         archive.extractall(directory)  # noqa: S202 - every name was checked
-
-
-def _unpacked_size(archive: zipfile.ZipFile) -> int:
-    return sum(member.file_size for member in archive.infolist())
 
 
 def is_inside(name: str) -> bool:
@@ -445,8 +575,8 @@ def read_files(path: Path, *, largest: int) -> Mapping[str, bytes]:
     if sum(member.size for member in members) > largest:
         msg = f"{path.name}: holds more than {largest} bytes, which is not expected of it."
         raise UnsafeArchiveError(msg)
-    with _reading(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
+    with _reading_tar(path) as (archive, headers):
+        for member in headers:
             if member.isfile() and (content := archive.extractfile(member)) is not None:
                 files[member.name] = content.read()
     return files

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.platforms import Platform
@@ -46,13 +46,16 @@ class PinsFile(Model):
 
 
 class BootstrapBase(Model):
-    """A base image made from Debian's packages with mmdebstrap; needs no registry.
+    """A base image made from Debian's or Ubuntu's packages with mmdebstrap; needs no registry.
 
     Mirrors are tried in order, so that a suite which has moved to the archive is still found.
+    ``keyring`` is a file of ``dockerfiles/keyrings/`` with the suite's key, where it is not one
+    that Debian's own keyring has.
     """
 
     kind: Literal["bootstrap"]
     suite: Name
+    keyring: FileName | None = None
     mirrors: Annotated[tuple[str, ...], Field(min_length=1)]
     components: tuple[Name, ...] = ("main",)
     include: tuple[str, ...] = ()
@@ -275,7 +278,8 @@ class SmokeTest(Model):
 class OptionProofs(Model):
     """How the translation options are proved on the finished binary.
 
-    ``info`` prints ``key=value`` lines which name the options that were translated in.
+    ``info`` prints ``sys.pypy_translation_info`` as JSON; a program without one prints two lines
+    of it, ``gc=...`` and ``jit=...``.
     ``jit`` runs a hot loop: with a JIT its log must show compiled loops, without one none.
     ``gc`` allocates enough for the collector that was asked for to show itself in its log.
     """
@@ -307,8 +311,10 @@ class VerifyConfig(Model):
     there, for a test that translates.
     ``needed`` are the libraries that every binary may need of the system, ``needed_by`` more of
     them for single files. ``build_paths`` are paths of the build environment that a file is known
-    to hold. ``report`` prints what the interpreter says of itself, as JSON. Keys of ``needed_by``
-    and ``build_paths`` are paths below the top directory.
+    to hold. ``report`` prints what the interpreter says of itself, as JSON. ``translation_info``
+    has what ``sys.pypy_translation_info`` must say beyond the collector, the JIT and the modules
+    of ``target_options``. Keys of ``needed_by`` and ``build_paths`` are paths below the top
+    directory.
     """
 
     environments: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -321,6 +327,9 @@ class VerifyConfig(Model):
     symbols: SymbolRules = SymbolRules()
     modules_only_in: dict[str, tuple[Name, ...]] = Field(default_factory=dict)
     report: tuple[str, ...] = ()
+    translation_info: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
+        default_factory=dict
+    )
     smoke: Annotated[tuple[SmokeTest, ...], Field(min_length=1)]
     proofs: OptionProofs
 

@@ -6,16 +6,17 @@ with LIEF. The fields are those of the System V ABI, symbol versions as in the G
 
 import posixpath
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
-from pipeline.model.layout import program_path
+from pipeline.model.layout import WINDOWS, program_path
 from pipeline.model.records import BuildInfo
 from pipeline.verify.gates import Finding, Gate, Verdict
-from pipeline.verify.tree import Tree
+from pipeline.verify.tree import Tree, is_pe
 
 if TYPE_CHECKING:
     import lief
@@ -67,6 +68,8 @@ def _ordered(version: str) -> tuple[int, ...]:
 def _has_binaries(tree: Tree) -> Verdict:
     program = program_path(tree.job.interpreter.package.executable, tree.job.platform)
     interpreter = f"{tree.job.stem}/{program}"
+    if tree.job.platform.os == WINDOWS:
+        return _is_for_windows(interpreter, tree.root / program)
     wrong = set(tree.unreadable)
     if interpreter not in dict(tree.binaries):
         wrong.add(interpreter)
@@ -75,6 +78,12 @@ def _has_binaries(tree: Tree) -> Verdict:
         for name in sorted(wrong)
     )
     return Verdict(measured=f"{len(tree.binaries)} ELF files", findings=findings)
+
+
+def _is_for_windows(name: str, program: Path) -> Verdict:
+    """Windows runs PE files; the other gates on ELF files have nothing to look at there."""
+    finding = Finding(file=name, found="not a PE file", expected="a PE file")
+    return Verdict(measured="a PE file", findings=() if is_pe(program) else (finding,))
 
 
 def _machine(tree: Tree) -> Verdict:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import lief
 
 DEBUG_SUFFIX: Final = ".debug"
-_DEFINED: Final = re.compile(r'#define\s+(\w+)\s+"([^"]*)"')
+NOT_LOOKED_UP: Final = "not looked up"
+_DEFINED: Final = re.compile(r'#define[ \t]+(\w+)[ \t]+("[^"\n]*"|\S+)')
 
 
 def _package(tree: Tree) -> PyPyPackage | None:
@@ -36,7 +37,11 @@ def extension_suffix(job: Job, package: PyPyPackage) -> str:
 
 
 def _patchlevel(tree: Tree) -> Verdict:
-    """A final release has final headers and a candidate those of that very candidate."""
+    """A final release has final headers and a candidate those of that very candidate.
+
+    The numbers are what extension modules compile against; they are written beside the texts by
+    hand, so each that is there must say the same.
+    """
     package = _package(tree)
     if package is None:
         return Verdict(measured="no C headers")
@@ -46,17 +51,41 @@ def _patchlevel(tree: Tree) -> Verdict:
     except OSError as error:
         finding = Finding(file=name, found=str(error.strerror), expected="the header")
         return Verdict(measured="", findings=(finding,))
-    defined = dict(_DEFINED.findall(text))
-    expected = {
-        "PYPY_VERSION": tree.job.version.in_headers,
-        "PY_VERSION": tree.job.language_version,
-    }
+    defined = {key: _normal(value) for key, value in _DEFINED.findall(text)}
+    numbers = {key: value for key, value in _numbers(tree.job).items() if key in defined}
     findings = tuple(
-        Finding(file=name, found=f"{key} is {defined.get(key)!r}", expected=repr(value))
-        for key, value in expected.items()
+        Finding(file=name, found=f"{key} is {defined.get(key)}", expected=value)
+        for key, value in {**_texts(tree.job), **numbers}.items()
         if defined.get(key) != value
     )
-    return Verdict(measured=f"PYPY_VERSION {defined.get('PYPY_VERSION')}", findings=findings)
+    measured = f"PYPY_VERSION {defined.get('PYPY_VERSION')}, {len(numbers)} numbers"
+    return Verdict(measured=measured, findings=findings)
+
+
+def _normal(value: str) -> str:
+    """Return a value as it is compared: a text to the letter, a number in any case."""
+    return value if value.startswith('"') else value.lower()
+
+
+def _texts(job: Job) -> dict[str, str]:
+    """Return the versions that the header must have as texts."""
+    return {
+        "PYPY_VERSION": f'"{job.version.in_headers}"',
+        "PY_VERSION": f'"{job.language_version}"',
+    }
+
+
+def _numbers(job: Job) -> dict[str, str]:
+    """Return the versions that the header has as numbers, as upstream writes them.
+
+    A candidate has the number of its release: ``0x07031700`` is any 7.3.23.
+    """
+    major, minor, micro = job.version[:3]
+    names = ("PY_MAJOR_VERSION", "PY_MINOR_VERSION", "PY_MICRO_VERSION")
+    return {
+        "PYPY_VERSION_NUM": f"0x{major:02x}{minor:02x}{micro:02x}00",
+        **dict(zip(names, job.language_version.split("."), strict=False)),
+    }
 
 
 def _extension_names(tree: Tree) -> Verdict:
@@ -76,7 +105,7 @@ def _extension_names(tree: Tree) -> Verdict:
 
 
 def _embedded(tree: Tree) -> Verdict:
-    """The libraries that are linked in are the pinned ones."""
+    """The libraries that are linked in are the pinned ones, where they leave a text to look for."""
     package = _package(tree)
     if package is None:
         return Verdict(measured="none")
@@ -90,7 +119,8 @@ def _embedded(tree: Tree) -> Verdict:
         elif wanted is not None and wanted.encode() not in path.read_bytes():
             finding = Finding(file=tree.name(path), found="another version", expected=repr(wanted))
             findings.append(finding)
-        seen.append(f"{library.pin} {tree.embedded.get(module, '?')}")
+        version = NOT_LOOKED_UP if wanted is None else tree.embedded.get(module, "?")
+        seen.append(f"{library.pin} {version}")
     return Verdict(measured=", ".join(seen), findings=tuple(findings))
 
 

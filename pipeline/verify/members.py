@@ -162,14 +162,15 @@ def _normalised_headers(archives: Archives) -> Verdict:
         f"uid 0, gid 0, time {epoch}, sorted",
         (
             Finding(file=f"{archives.main}: {name}", found=found, expected=expected)
-            for name, found, expected in _header_deviations(archives.members, epoch)
+            for name, found, expected in header_deviations(archives.members, epoch)
         ),
     )
 
 
-def _header_deviations(
+def header_deviations(
     members: tuple[tarfile.TarInfo, ...], epoch: int
 ) -> Iterator[tuple[str, str, str]]:
+    """Yield each member whose header tells more than its name and kind: what, found, expected."""
     names = [member.name for member in members]
     if names != sorted(set(names)):
         yield "members", "not sorted, or one is there twice", "sorted names, each once"
@@ -207,7 +208,7 @@ def _debug_members(archives: Archives) -> Verdict:
         return _verdict("no debug archive", [])
     top, members = f"{archives.job.stem}{naming.DEBUG_INFIX}", members_of(path)
     deviations = [
-        *_header_deviations(members, archives.job.revision.epoch),
+        *header_deviations(members, archives.job.revision.epoch),
         *(
             (member.name, "another place or kind", f"files and directories below {top}")
             for member in members
@@ -229,10 +230,15 @@ def _anonymous_gzip(archives: Archives) -> Verdict:
     path = archives.paths.get(ArtifactKind.ARCHIVE_GZ)
     if path is None:
         return _verdict("no gzip archive", [])
+    return _verdict("no name, no time", gzip_findings(path))
+
+
+def gzip_findings(path: Path) -> Iterator[Finding]:
+    """Yield a finding if a gzip file's header tells when it was packed, or from what file."""
     with path.open("rb") as stream:
         header = stream.read(len(GZIP_HEADER))
-    finding = Finding(file=path.name, found=header.hex(), expected=GZIP_HEADER.hex())
-    return _verdict("no name, no time", [] if header == GZIP_HEADER else [finding])
+    if header != GZIP_HEADER:
+        yield Finding(file=path.name, found=header.hex(), expected=GZIP_HEADER.hex())
 
 
 SAFETY_GATES: Final[tuple[Gate[Archives], ...]] = (

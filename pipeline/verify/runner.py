@@ -10,8 +10,8 @@ from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import sha256_of
 from pipeline.errors import DigestMismatchError
 from pipeline.model import naming
-from pipeline.model.artifacts import ArtifactKind
-from pipeline.model.configs import PyPyPackage
+from pipeline.model.artifacts import Artifact, ArtifactKind
+from pipeline.model.configs import GitSource, PyPyPackage
 from pipeline.model.records import BuildInfo, Environment, GateResult, Package, Verification
 from pipeline.plan import Job
 from pipeline.source.tree import tree_digest
@@ -29,35 +29,60 @@ from pipeline.verify.running import (
     smoke_gates,
     test_directories,
 )
+from pipeline.verify.source_archive import check_source
 from pipeline.verify.tree import Tree
 
-VERSION: Final = 2
+VERSION: Final = 3
 TREE_GATES: Final = (*CONTENT_GATES, *HARDENING_GATES, *IDENTITY_GATES)
-
-
-def verify_inputs(
-    ctx: Context, job: Job, package: Package, environments: tuple[Environment, ...]
-) -> dict[str, object]:
-    """Return everything that decides the verdict."""
-    root = Path(ctx.config.root)
-    directories = test_directories(job.interpreter).items()
-    return {
-        "archives": {item.filename: item.sha256 for item in package.artifacts},
-        "config": job.interpreter.verify.model_dump(mode="json"),
-        "platform": job.platform.model_dump(mode="json"),
-        "environments": [environment.digest for environment in environments],
-        "tests": {name: tree_digest(root / directory) for name, directory in directories},
-        "pins": [ctx.config.pins[name].sha256 for name in job.interpreter.verify.toolchain],
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """A job's archives in their directory, and what they should say of themselves."""
+    """A job's archives in their directory, and what they should say of themselves.
+
+    ``source`` is the source archive that is released with them, where one is.
+    """
 
     package: Package
     directory: Path
     info: BuildInfo
+    source: Artifact | None = None
+    source_directory: Path = Path()
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Every file that the gates look at."""
+        return (*self.package.artifacts, *([self.source] if self.source is not None else []))
+
+
+def verify_inputs(
+    ctx: Context, job: Job, packed: Packed, environments: tuple[Environment, ...]
+) -> dict[str, object]:
+    """Return everything that decides the verdict: what is looked at, and what is expected of it."""
+    root, interpreter = Path(ctx.config.root), job.interpreter
+    directories = test_directories(interpreter).items()
+    source = interpreter.source
+    return {
+        "archives": {item.filename: item.sha256 for item in packed.artifacts},
+        "config": interpreter.verify.model_dump(mode="json"),
+        "package": interpreter.package.model_dump(mode="json"),
+        "implementation": interpreter.implementation,
+        "target_options": interpreter.translation.target_options,
+        "version_file": source.version_file if isinstance(source, GitSource) else None,
+        "info": packed.info.model_dump(mode="json"),
+        "embedded": _embedded_versions(ctx, job),
+        "platform": job.platform.model_dump(mode="json"),
+        "environments": [environment.digest for environment in environments],
+        "tests": {name: tree_digest(root / directory) for name, directory in directories},
+        "pins": [ctx.config.pins[name].sha256 for name in interpreter.verify.toolchain],
+    }
+
+
+def _embedded_versions(ctx: Context, job: Job) -> dict[str, str]:
+    """Return the versions of the pins that are linked in, by extension module."""
+    package = job.interpreter.package
+    embedded = package.embedded if isinstance(package, PyPyPackage) else {}
+    return {module: ctx.config.pins[library.pin].version for module, library in embedded.items()}
 
 
 def verify(
@@ -81,6 +106,8 @@ def verify(
     stop_on(failures)
     more, failures = check_gates(MEMBER_GATES, archives)
     passed += more
+    more, found = _check_source(job, packed, stage)
+    passed, failures = passed + more, failures + found
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         stage.step.phase("contents")
         tree = _unpacked(ctx, job, paths, packed.info, Path(temporary))
@@ -109,33 +136,43 @@ def _unpacked(
         debug_root = temporary / "debug" / f"{job.stem}{naming.DEBUG_INFIX}"
         debug_root.parent.mkdir()
         unpack(paths[ArtifactKind.DEBUG_ZST], debug_root.parent)
-    package = job.interpreter.package
-    embedded = package.embedded if isinstance(package, PyPyPackage) else {}
     return Tree(
         job=job,
         root=temporary / job.stem,
         info=info,
         debug_root=debug_root,
-        embedded={
-            module: ctx.config.pins[library.pin].version for module, library in embedded.items()
-        },
+        embedded=_embedded_versions(ctx, job),
     )
 
 
+def _check_source(
+    job: Job, packed: Packed, stage: StageOutput
+) -> tuple[list[GateResult], list[str]]:
+    """Check the source archive's own gates, if one is released."""
+    if packed.source is None:
+        return [], []
+    stage.step.phase("source archive")
+    path = _recorded_file(packed.source, packed.source_directory)
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        return check_source(job, path, Path(temporary))
+
+
 def _recorded_files(package: Package, directory: Path) -> dict[ArtifactKind, Path]:
-    paths = {}
-    for artifact in package.artifacts:
-        path = directory / artifact.filename
-        actual = sha256_of(path)
-        if actual != artifact.sha256:
-            raise DigestMismatchError(
-                str(path),
-                expected=artifact.sha256,
-                actual=actual,
-                remedy=f"It changed after it was packed. Remove {directory} and run again.",
-            )
-        paths[artifact.kind] = path
-    return paths
+    return {artifact.kind: _recorded_file(artifact, directory) for artifact in package.artifacts}
+
+
+def _recorded_file(artifact: Artifact, directory: Path) -> Path:
+    """Return where a file is, if it has still the bytes that were packed."""
+    path = directory / artifact.filename
+    actual = sha256_of(path)
+    if actual != artifact.sha256:
+        raise DigestMismatchError(
+            str(path),
+            expected=artifact.sha256,
+            actual=actual,
+            remedy=f"It changed after it was packed. Remove {directory} and run again.",
+        )
+    return path
 
 
 def _run_gates(

@@ -61,6 +61,8 @@ sys.exit(failed)
 """
 
 _JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
+_MODULE_OPTION: Final = re.compile(r"--with(?P<without>out)?mod-(?P<module>\w+)")
+BOOLEANS: Final[Mapping[str, object]] = {"True": True, "False": False}
 _SECTION: Final = re.compile(r"\{([a-z0-9-]+)\s*$")
 
 
@@ -192,20 +194,50 @@ def _expected_output(tests: Path, test: SmokeTest) -> str | None:
 def _options(subject: Installed) -> Verdict:
     """Compare the options that the binary says it was translated with to the config's."""
     proofs = subject.job.interpreter.verify.proofs
+    where = f"{subject.archive}: {' '.join(proofs.info)}"
     done = subject.run(proofs.info, timeout=proofs.timeout)
-    told = dict(line.split("=", 1) for line in done.text.splitlines() if "=" in line)
-    expected = {"gc": subject.job.interpreter.translation.gc, "jit": str(subject.job.jit)}
+    told = _told_options(done.text)
+    expected = list(expected_options(subject.job))
     findings = tuple(
         Finding(
-            file=f"{subject.archive}: {' '.join(proofs.info)}",
-            found=f"{key}={told.get(key)}",
-            expected=f"{key}={value}",
+            file=where,
+            found=f"{key} is {told[key]!r}" if key in told else f"nothing said of {key}",
+            expected=f"{key} {value!r}",
         )
-        for key, value in expected.items()
-        if told.get(key) != value
+        for key, value in expected
+        if key not in told or not _is_same(told[key], value)
     )
-    findings += tuple(_failure(f"{subject.archive}: {' '.join(proofs.info)}", done))
-    return Verdict(measured=" ".join(f"{k}={told.get(k)}" for k in expected), findings=findings)
+    findings += tuple(_failure(where, done))
+    proved = " ".join(f"{key}={told.get(f'translation.{key}')}" for key in ("gc", "jit"))
+    return Verdict(measured=f"{proved}, {len(expected)} options", findings=findings)
+
+
+def _is_same(told: object, expected: object) -> bool:
+    """Whether two values of JSON are equal; Python also takes True for 1."""
+    return type(told) is type(expected) and told == expected
+
+
+def _told_options(text: str) -> dict[str, object]:
+    """Read ``sys.pypy_translation_info`` as JSON, or lines ``gc=...`` and ``jit=...`` of it."""
+    try:
+        return dict(_JSON_OBJECT.validate_json(text))
+    except ValidationError:
+        lines = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+        return {f"translation.{key}": BOOLEANS.get(value, value) for key, value in lines}
+
+
+def expected_options(job: Job) -> Iterator[tuple[str, object]]:
+    """Yield what ``sys.pypy_translation_info`` must have, from every place that says so.
+
+    A key is given twice where two places of the config do; unless they agree, one is found wrong.
+    """
+    translation = job.interpreter.translation
+    yield "translation.gc", translation.gc
+    yield "translation.jit", job.jit
+    for option in translation.target_options:
+        if found := _MODULE_OPTION.fullmatch(option):
+            yield f"objspace.usemodules.{found['module']}", found["without"] is None
+    yield from job.interpreter.verify.translation_info.items()
 
 
 def _failure(where: str, done: Completed) -> Iterator[Finding]:

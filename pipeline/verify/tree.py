@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import lief
 
 ELF_MAGIC: Final = b"\x7fELF"
+DOS_MAGIC: Final = b"MZ"
+DOS_HEADER: Final = 64
+PE_MAGIC: Final = b"PE\0\0"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,19 @@ class Tree:
     def name(self, path: Path) -> str:
         """Return a file's path in the archive."""
         return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
+
+
+def is_pe(path: Path) -> bool:
+    """Whether a file is there and starts as a program or library for Windows does.
+
+    The last four bytes of the header for MS-DOS say where that for Windows is.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        header = stream.read(DOS_HEADER)
+        stream.seek(int.from_bytes(header[-4:], "little"))
+        return header.startswith(DOS_MAGIC) and stream.read(len(PE_MAGIC)) == PE_MAGIC
 
 
 def parsed(path: Path) -> "lief.ELF.Binary | None":

@@ -330,7 +330,7 @@ def test_a_value_of_another_form_is_shown_with_its_key(
             '[environments.clean-bookworm]\nbase = "bookworm"',
             '[environments.clean-bookworm]\nbase = "bokworm"',
             "environments.toml: key environments.clean-bookworm.base: unknown base 'bokworm'. "
-            "Did you mean 'bookworm'? Allowed: bookworm, bullseye.",
+            "Did you mean 'bookworm'? Allowed: bookworm, bullseye, focal.",
             id="base",
         ),
         pytest.param(
@@ -551,11 +551,11 @@ def test_a_smoke_test_runs_where_its_interpreter_is_tried(
     message = str(caught.value)
     where = "pypy3.11.toml: key verify.smoke: test tls: environments"
     assert message.startswith(f"{where}: unknown environment {name!r}. ")
-    assert message.endswith("Allowed: clean-bullseye, compiler-bookworm.")
+    assert message.endswith("Allowed: clean-bullseye, clean-focal, compiler-bookworm.")
 
 
 def test_a_mistyped_environment_is_named_where_it_is_mistyped(with_pypy: Path, edit: Edit) -> None:
-    edit(PYPY, '["clean-bullseye", "compiler-bookworm"]', '["clean-bullseye", "compiler-bokworm"]')
+    edit(PYPY, '"clean-focal", "compiler-bookworm"]', '"clean-focal", "compiler-bokworm"]')
 
     with pytest.raises(UnknownNameError) as caught:
         load_config(with_pypy)
@@ -592,4 +592,4 @@ def test_a_module_is_only_where_its_interpreter_is_tried(
     message = str(caught.value)
     where = "pypy3.11.toml: key verify.modules_only_in._tkinter"
     assert message.startswith(f"{where}: unknown environment {name!r}. ")
-    assert message.endswith("Allowed: clean-bullseye, compiler-bookworm.")
+    assert message.endswith("Allowed: clean-bullseye, clean-focal, compiler-bookworm.")

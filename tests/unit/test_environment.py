@@ -9,7 +9,7 @@ import pytest
 from pipeline.environment import environment_recipe, ready_environment, recorded_environment
 from pipeline.errors import EngineUnavailableError, ImageError, MissingToolError, UnknownNameError
 from pipeline.model.records import Environment
-from tests.fakes import Answer, World, digest, make_world, replace_text
+from tests.fakes import Answer, World, digest, make_world, replace_text, write_text
 
 REFERENCE: Final = f"registry.test/debian@sha256:{digest('debian')}"
 
@@ -209,6 +209,32 @@ def test_a_base_is_bootstrapped_reproducibly(world: World) -> None:
     )
     assert (call.argv[4], call.argv[6]) == ("bullseye", "http://first.test/debian")
     assert call.environment == {"SOURCE_DATE_EPOCH": "1"}
+
+
+def with_keyring(world: World) -> World:
+    """Return the world with a keyring named for the base ``old``."""
+    path = world.ctx.root / "translation_configs" / "environments.toml"
+    replace_text(path, 'suite = "bullseye"', 'suite = "bullseye"\nkeyring = "other.asc"')
+    return world.again()
+
+
+def test_a_suite_with_a_key_of_its_own_is_checked_with_that(world: World) -> None:
+    world = with_keyring(world)
+    keyring = world.ctx.root / "dockerfiles" / "keyrings" / "other.asc"
+    write_text(keyring, "a key")
+
+    made(world, "clean-old")
+
+    (call,) = world.process.calls
+    assert f"--keyring={keyring}" in call.argv
+
+
+def test_a_keyring_that_is_not_there_is_named(world: World) -> None:
+    world = with_keyring(world)
+
+    with pytest.raises(ImageError, match=r"other\.asc: no such file, but environments\.toml names"):
+        made(world, "clean-old")
+    assert world.process.ran("mmdebstrap") == 0
 
 
 def test_a_base_is_imported_as_it_is(world: World) -> None:

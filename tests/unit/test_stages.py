@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from pipeline.effects.archives import entries_of, write_archive
+from pipeline.effects.archives import Entry, entries_of, write_archive
 from pipeline.effects.store import LocalStore
 from pipeline.errors import (
     EngineUnavailableError,
@@ -156,10 +156,6 @@ def from_git(world: World) -> World:
         f'tag = "v{{version}}"\nversion_file = "version.py"\ncommits."1.2.3" = "{commit}"\n',
     )
 
-    def export(argv: tuple[str, ...]) -> None:
-        (place,) = (word.removeprefix("--output=") for word in argv if "--output=" in word)
-        write_archive(Path(place), entries_of(directory, "."), epoch=EPOCH)
-
     versions = "".join(
         f"{name} = {numbers}\n"
         for name, numbers in (
@@ -167,6 +163,12 @@ def from_git(world: World) -> World:
             ("CPYTHON_VERSION", (1, 2, 0, "final", 0)),
         )
     )
+
+    def export(argv: tuple[str, ...]) -> None:
+        (place,) = (word.removeprefix("--output=") for word in argv if "--output=" in word)
+        version_file = Entry(path="version.py", content=versions.encode())
+        write_archive(Path(place), [*entries_of(directory, "."), version_file], epoch=EPOCH)
+
     answers = {
         "init": Answer(),
         "fetch": Answer(),
@@ -174,6 +176,7 @@ def from_git(world: World) -> World:
         "cat-file": Answer(stdout=versions),
         "show": Answer(stdout=f"{EPOCH}\n"),
         "archive": Answer(effect=export),
+        "update-ref": Answer(),
     }
     for word, answer in answers.items():
         world.process.expect("git", word, answer=answer)
@@ -189,6 +192,7 @@ def test_a_release_of_a_commit_has_its_source_among_its_files(from_git: World) -
     stored = store_of(from_git).root / "toy" / "toy-v1.2.3"
     assert (stored / name).is_file()
     assert name in (stored / "SHA256SUMS").read_text(encoding="ascii")
+    assert {"SRC01", "SRC02", "SRC03"} <= set(outcome.manifest.platforms[0].gates)
     assert outcome.manifest.source.tag == "v1.2.3"
     assert outcome.manifest.language_version == "1.2.0"
 

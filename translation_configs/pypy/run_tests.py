@@ -1,19 +1,25 @@
 """Runs modules of the standard library's own tests: run_tests.py MODULES KNOWN.
 
 MODULES lists test modules, KNOWN the tests that are known to fail, one a line, with the reason
-behind a "#"; a module that cannot be imported counts as one test of its name. Prints every other
-failure, which makes the status 1, and every known one that passes, which does not: a nightly is
-not held back because upstream mended something (Python 2.7 and 3). Progress goes to the standard
-output; the standard error has what counts.
+behind a "#"; a module that cannot be imported counts as one test of its name, a fixture that fails
+as one of its class or module. Any other failure makes the status 1; a known one that passes does
+not: a nightly is not held back because upstream mended something (Python 2.7 and 3). Progress goes
+to the standard error, and then what counts; the standard output has "done" once all were run, so
+that an early end is not taken for success.
 """
 
 from __future__ import print_function
 
+import importlib
 import os
+import re
 import sys
 import time
 import unittest
 import warnings
+
+FIXTURE = re.compile(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)$")
+IS_PYTHON_2 = sys.version_info[0] == 2
 
 
 def listed(path):
@@ -34,7 +40,7 @@ def flattened(suite):
 
 
 class Names(unittest.TestResult):
-    """Collects which tests failed, and in which module a fixture did."""
+    """Collects which tests failed, and in which class or module a fixture did."""
 
     def __init__(self):
         unittest.TestResult.__init__(self)
@@ -57,31 +63,42 @@ class Names(unittest.TestResult):
 
 
 def name_of(test):
-    """Return a test's name without what a subtest or a fixture adds."""
-    return test.id().split(" ")[0]
+    """Return a test's name without what a subtest adds; of a fixture, its class or module."""
+    fixture = FIXTURE.match(test.id())
+    return fixture.group(1) if fixture else test.id().split(" ")[0]
+
+
+def loaded(name):
+    """Return the tests of a module; in Python 2.7 a function runs them, not all that look like it."""
+    if not IS_PYTHON_2:
+        return unittest.defaultTestLoader.loadTestsFromName(name)
+    suites, support = [], importlib.import_module("test.test_support")
+    support.verbose, support._run_suite = False, suites.append
+    importlib.import_module(name).test_main()
+    return unittest.TestSuite(suites)
 
 
 def run(module):
     """Return the names of a module's tests and of those that failed."""
     name = "test." + module
     try:
-        suite = unittest.defaultTestLoader.loadTestsFromName(name)
-    except Exception as error:
-        print("%s: %s" % (name, error))
+        suite = loaded(name)
+    except (Exception, SystemExit) as error:
+        print("%s: %s" % (name, error), file=sys.stderr)
         return set([name]), set([name])
     names = set(name_of(test) for test in flattened(suite))
     result = Names()
-    output = sys.stdout
+    outputs = sys.stdout, sys.stderr
     with open(os.devnull, "w") as nowhere:
-        sys.stdout = nowhere
+        sys.stdout = sys.stderr = nowhere
         try:
             suite.run(result)
         finally:
-            sys.stdout = output
+            sys.stdout, sys.stderr = outputs
     return names, result.failed
 
 
-def main(modules, known):
+def main(modules, known, output):
     """Run everything; return the exit status."""
     excused, seen, failed = set(listed(known)), set(), set()
     for module in listed(modules):
@@ -89,15 +106,20 @@ def main(modules, known):
         names, wrong = run(module)
         seen |= names
         failed |= wrong
-        print("%s: %d tests, %.1f s" % (module, len(names), time.time() - started))
-    for name in sorted(failed - excused):
-        print("failed: %s" % name, file=sys.stderr)
+        told = (module, len(names), time.time() - started)
+        print("%s: %d tests, %.1f s" % told, file=sys.stderr)
+    print("%d tests, %d known failures" % (len(seen), len(failed & excused)), file=sys.stderr)
     for name in sorted((excused & seen) - failed):
         print("known to fail, but passed: %s" % name, file=sys.stderr)
-    print("%d tests, %d known failures" % (len(seen), len(failed & excused)))
+    for name in sorted(failed - excused):
+        print("failed: %s" % name, file=sys.stderr)
+    print("done", file=output)
     return 1 if failed - excused else 0
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    with os.fdopen(os.dup(1), "w") as own:
+        os.dup2(2, 1)  # for what is printed by C
+        status = main(sys.argv[1], sys.argv[2], own)
+    sys.exit(status)

@@ -1,7 +1,6 @@
-"""Prints the translation options of the interpreter that runs it, as ``key=value`` lines."""
+"""Prints all options that the interpreter which runs it was translated with, as JSON."""
 
+import json
 import sys
 
-INFO = sys.pypy_translation_info
-print("gc=%s" % INFO["translation.gc"])
-print("jit=%s" % INFO["translation.jit"])
+print(json.dumps(sys.pypy_translation_info, sort_keys=True))

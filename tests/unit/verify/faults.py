@@ -3,15 +3,29 @@
 In texts ``{stem}`` stands for the release's name with its platform, ``{epoch}`` for its time.
 """
 
+import gzip
+import hashlib
+import io
+import json
 import tarfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Final
 
 import lief
 
+from pipeline.model import naming
+from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.verify.running import IMPORTER, SCRATCH, TESTS, wanted_imports
+from pipeline.plan import Job
+from pipeline.source.runner import archival_text
+from pipeline.verify.running import IMPORTER, SCRATCH, TESTS, expected_options, wanted_imports
+from pipeline.verify.source_archive import (
+    SOURCE_CONTENT_GATES,
+    SOURCE_MEMBERS_GATE,
+    check_source,
+)
 from tests.crafted import (
     GDBM,
     LIBSQLITE,
@@ -27,14 +41,23 @@ from tests.crafted import (
     Craft,
     Member,
     filled,
+    findings,
+    gate_ids,
     make_elf,
     make_members,
+    make_pypy_craft,
     patchlevel,
     report,
 )
 from tests.fakes import ELF, Answer
 
 GZ: Final = "{stem}.tar.gz"
+SOURCE: Final = "pypy3.11-v7.3.23-src"
+CANDIDATE: Final = "pypy3.11-v7.3.23rc1-src"
+SOURCE_GZ: Final = f"{SOURCE}.tar.gz"
+ARCHIVAL: Final = ".hg_archival.txt"
+VERSION_FILE: Final = "pypy/module/sys/version.py"
+INFO: Final = f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/translation_info.py"
 Spoil = Callable[[Craft], object]
 SpoilBinary = Callable[[lief.ELF.Binary], object]
 
@@ -49,6 +72,106 @@ class Fault:
     file: str
     found: str
     expected: str
+
+
+# --- a release with its source --------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class CraftWithSource(Craft):
+    """A release whose source archive is released with it."""
+
+    source_members: list[Member] = field(default_factory=list)
+    source_gzip_name: str = ""
+
+    @property
+    def source_top(self) -> str:
+        """The top directory of the source archive."""
+        return (self.job.source_archive or "").removesuffix(naming.SOURCE_SUFFIX)
+
+    def change_source(self, name: str, **changes: object) -> None:
+        """Replace fields of a member of the source archive, by its path below the top."""
+        at = [item.name for item in self.source_members].index(f"{self.source_top}/{name}")
+        self.source_members[at] = replace(self.source_members[at], **changes)  # type: ignore[arg-type]
+
+    def add_to_source(self, member: Member) -> None:
+        """Add a member to the source archive, where its name sorts."""
+        members = [*self.source_members, replace(member, mtime=self.epoch)]
+        self.source_members = sorted(members, key=lambda item: item.name)
+
+
+def make_pypy(version: str = "7.3.23") -> CraftWithSource:
+    """Return PyPy's release without a fault, and its source archive."""
+    craft = make_pypy_craft(version)
+    given = {item.name: getattr(craft, item.name) for item in fields(craft)}
+    job = craft.job
+    files = {
+        ARCHIVAL: archival_text(job.revision),
+        "pypy/goal/targetpypystandalone.py": b"",
+        VERSION_FILE: version_file(job),
+    }
+    made = CraftWithSource(**given)
+    made.source_members = make_members(job, made.source_top, files)
+    made.answer(f"{TESTS}/translation_info.py", answer=Answer(stdout=told_options(job)))
+    return made
+
+
+def version_file(job: Job, **changes: object) -> bytes:
+    """Return the file in which a source says its versions."""
+    python = tuple(int(part) for part in job.language_version.split("."))
+    version = (*job.version[:3], job.version.level.name.lower(), job.version.serial)
+    told = {"CPYTHON_VERSION": (*python, "final", 0), "PYPY_VERSION": version, **changes}
+    return "".join(f"{name} = {value}\n" for name, value in told.items()).encode()
+
+
+def told_options(job: Job, **changes: object) -> str:
+    """Return what a good PyPy says of how it was translated; dots are ``__`` in *changes*."""
+    others = {"translation.verbose": False, "translation.cc": None}
+    changed_options = {key.replace("__", "."): value for key, value in changes.items()}
+    return json.dumps({**others, **dict(expected_options(job)), **changed_options})
+
+
+def write_source(craft: CraftWithSource, directory: Path) -> Path:
+    """Write the source archive."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{craft.source_top}{naming.SOURCE_SUFFIX}"
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(craft.source_gzip_name, "wb", fileobj=raw, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for member in craft.source_members:
+            archive.addfile(member.header(), io.BytesIO(member.content))
+    return path
+
+
+def source_artifact(path: Path) -> Artifact:
+    """Return the record of a source archive."""
+    content = path.read_bytes()
+    return Artifact(
+        filename=path.name,
+        kind=ArtifactKind.SOURCE_GZ,
+        platform=None,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def all_findings(craft: Craft, directory: Path) -> list[str]:
+    """Return what every gate finds, of the source archive too where there is one."""
+    found = findings(craft, directory)
+    if isinstance(craft, CraftWithSource):
+        path = write_source(craft, directory / "sources")
+        _, failures = check_source(craft.job, path, directory / "source")
+        found += failures
+    return found
+
+
+def all_gate_ids(craft: Craft) -> set[str]:
+    """Return the ids of all gates that a release is held to."""
+    source = (SOURCE_MEMBERS_GATE, *SOURCE_CONTENT_GATES)
+    more = {gate.identifier for gate in source} if isinstance(craft, CraftWithSource) else set()
+    return {identifier for ids in gate_ids(craft.job).values() for identifier in ids} | more
 
 
 # --- how a release is spoilt ----------------------------------------------------------------
@@ -134,6 +257,73 @@ def reporting(**changes: object) -> Spoil:
         craft.answer(f"{TESTS}/report.py", answer=told)
 
     return spoil
+
+
+def telling(**changes: object) -> Spoil:
+    """Let PyPy say that it was translated with other options."""
+
+    def spoil(craft: Craft) -> None:
+        told = Answer(stdout=told_options(craft.job, **changes))
+        craft.answer(f"{TESTS}/translation_info.py", answer=told)
+
+    return spoil
+
+
+def asking_for(*options: str) -> Spoil:
+    """Have the config ask for modules that PyPy was not translated with."""
+
+    def spoil(craft: Craft) -> None:
+        interpreter = craft.job.interpreter
+        translation = interpreter.translation.model_copy(update={"target_options": options})
+        interpreter = interpreter.model_copy(update={"translation": translation})
+        craft.job = craft.job.model_copy(update={"interpreter": interpreter})
+
+    return spoil
+
+
+def source(spoil: Callable[[CraftWithSource], object]) -> Spoil:
+    def spoil_source(craft: Craft) -> None:
+        if not isinstance(craft, CraftWithSource):
+            raise TypeError
+        spoil(craft)
+
+    return spoil_source
+
+
+def source_with(name: str, **changes: object) -> Spoil:
+    return source(lambda craft: craft.change_source(name, **changes))
+
+
+def source_plus(name: str, **changes: object) -> Spoil:
+    made = replace(Member(name=name), **changes)  # type: ignore[arg-type]
+    return source(lambda craft: craft.add_to_source(made))
+
+
+def source_without(name: str) -> Spoil:
+    def spoil(craft: CraftWithSource) -> None:
+        kept: Iterable[Member] = craft.source_members
+        top = craft.source_top
+        craft.source_members = [item for item in kept if item.name != f"{top}/{name}"]
+
+    return source(spoil)
+
+
+def other_release(craft: CraftWithSource) -> list[Member]:
+    """Return the source's members below a directory of another release's name."""
+    other = craft.source_top.replace("7.3.23", "7.3.22")
+    return [
+        replace(item, name=item.name.replace(craft.source_top, other))
+        for item in craft.source_members
+    ]
+
+
+def source_of(**changes: object) -> Spoil:
+    """Have the source say other versions."""
+
+    def spoil(craft: CraftWithSource) -> None:
+        craft.change_source(VERSION_FILE, content=version_file(craft.job, **changes))
+
+    return source(spoil)
 
 
 # --- how an ELF file is spoilt --------------------------------------------------------------
@@ -666,24 +856,24 @@ OF_TOY: Final = (
         name="other collector",
         spoil=answering("--info", answer=Answer(stdout="gc=minimark\njit=True\n")),
         file=f"{GZ}: {{root}}/bin/toy --info",
-        found="gc=minimark",
-        expected="gc=incminimark",
+        found="translation.gc is 'minimark'",
+        expected="translation.gc 'incminimark'",
     ),
     Fault(
         gate="OPT01",
         name="no JIT",
         spoil=answering("--info", answer=Answer(stdout="gc=incminimark\njit=False\n")),
         file=f"{GZ}: {{root}}/bin/toy --info",
-        found="jit=False",
-        expected="jit=True",
+        found="translation.jit is False",
+        expected="translation.jit True",
     ),
     Fault(
         gate="OPT01",
         name="says nothing of its options",
         spoil=answering("--info", answer=Answer(stdout="gc=incminimark\n")),
         file=f"{GZ}: {{root}}/bin/toy --info",
-        found="jit=None",
-        expected="jit=True",
+        found="nothing said of translation.jit",
+        expected="translation.jit True",
     ),
     Fault(
         gate="OPT02",
@@ -988,16 +1178,16 @@ OF_PYPY: Final = (
         name="header of a candidate",
         spoil=changed(PATCHLEVEL, content=patchlevel("7.3.23-candidate1")),
         file=f"{{stem}}/{PATCHLEVEL}",
-        found="PYPY_VERSION is '7.3.23-candidate1'",
-        expected="'7.3.23'",
+        found='PYPY_VERSION is "7.3.23-candidate1"',
+        expected='"7.3.23"',
     ),
     Fault(
         gate="IDN01",
         name="header of another Python",
         spoil=changed(PATCHLEVEL, content=patchlevel("7.3.23", "3.11.13")),
         file=f"{{stem}}/{PATCHLEVEL}",
-        found="PY_VERSION is '3.11.13'",
-        expected="'3.11.15'",
+        found='PY_VERSION is "3.11.13"',
+        expected='"3.11.15"',
     ),
     Fault(
         gate="IDN01",
@@ -1005,7 +1195,44 @@ OF_PYPY: Final = (
         spoil=changed(PATCHLEVEL, content=b'#define PY_VERSION "3.11.15"\n'),
         file=f"{{stem}}/{PATCHLEVEL}",
         found="PYPY_VERSION is None",
-        expected="'7.3.23'",
+        expected='"7.3.23"',
+    ),
+    Fault(
+        gate="IDN01",
+        name="number of another PyPy",
+        spoil=changed(
+            PATCHLEVEL, content=patchlevel("7.3.23").replace(b"0x07031700", b"0x07031600")
+        ),
+        file=f"{{stem}}/{PATCHLEVEL}",
+        found="PYPY_VERSION_NUM is 0x07031600",
+        expected="0x07031700",
+    ),
+    Fault(
+        gate="IDN01",
+        name="major number of another Python",
+        spoil=holding(PATCHLEVEL, b"#define PY_MAJOR_VERSION\t2\n"),
+        file=f"{{stem}}/{PATCHLEVEL}",
+        found="PY_MAJOR_VERSION is 2",
+        expected="3",
+    ),
+    Fault(
+        gate="IDN01",
+        name="minor number of another Python",
+        spoil=holding(PATCHLEVEL, b"#define PY_MINOR_VERSION\t10\n"),
+        file=f"{{stem}}/{PATCHLEVEL}",
+        found="PY_MINOR_VERSION is 10",
+        expected="11",
+    ),
+    Fault(
+        gate="IDN01",
+        name="micro number of another Python",
+        spoil=changed(
+            PATCHLEVEL,
+            content=patchlevel("7.3.23").replace(b"MICRO_VERSION\t15", b"MICRO_VERSION\t13"),
+        ),
+        file=f"{{stem}}/{PATCHLEVEL}",
+        found="PY_MICRO_VERSION is 13",
+        expected="15",
     ),
     Fault(
         gate="IDN02",
@@ -1296,33 +1523,207 @@ OF_PYPY: Final = (
     Fault(
         gate="OPT01",
         name="crashes after it has told",
-        spoil=answering(
+        spoil=lambda craft: craft.answer(
             f"{TESTS}/translation_info.py",
-            answer=Answer(status=139, stdout="gc=incminimark\njit=True\n"),
+            answer=Answer(status=139, stdout=told_options(craft.job)),
         ),
-        file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/translation_info.py",
+        file=INFO,
         found="exit status 139",
         expected="exit status 0",
     ),
     Fault(
         gate="OPT01",
         name="other collector",
-        spoil=answering(
-            f"{TESTS}/translation_info.py", answer=Answer(stdout="gc=minimark\njit=True\n")
-        ),
-        file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/translation_info.py",
-        found="gc=minimark",
-        expected="gc=incminimark",
+        spoil=telling(translation__gc="minimark"),
+        file=INFO,
+        found="translation.gc is 'minimark'",
+        expected="translation.gc 'incminimark'",
     ),
     Fault(
         gate="OPT01",
         name="no JIT",
+        spoil=telling(translation__jit=False),
+        file=INFO,
+        found="translation.jit is False",
+        expected="translation.jit True",
+    ),
+    Fault(
+        gate="OPT01",
+        name="no shared library",
+        spoil=telling(translation__shared=False),
+        file=INFO,
+        found="translation.shared is False",
+        expected="translation.shared True",
+    ),
+    Fault(
+        gate="OPT01",
+        name="another way to find roots",
+        spoil=telling(translation__gcrootfinder="asmgcc"),
+        file=INFO,
+        found="translation.gcrootfinder is 'asmgcc'",
+        expected="translation.gcrootfinder 'shadowstack'",
+    ),
+    Fault(
+        gate="OPT01",
+        name="number of the build's jobs",
+        spoil=telling(translation__make_jobs=2),
+        file=INFO,
+        found="translation.make_jobs is 2",
+        expected="translation.make_jobs 1",
+    ),
+    Fault(
+        gate="OPT01",
+        name="truth for a number",
+        spoil=telling(translation__make_jobs=True),
+        file=INFO,
+        found="translation.make_jobs is True",
+        expected="translation.make_jobs 1",
+    ),
+    Fault(
+        gate="OPT01",
+        name="no C API",
+        spoil=telling(objspace__usemodules__cpyext=False),
+        file=INFO,
+        found="objspace.usemodules.cpyext is False",
+        expected="objspace.usemodules.cpyext True",
+    ),
+    Fault(
+        gate="OPT01",
+        name="module that was asked for",
+        spoil=asking_for("--withmod-_demo"),
+        file=INFO,
+        found="nothing said of objspace.usemodules._demo",
+        expected="objspace.usemodules._demo True",
+    ),
+    Fault(
+        gate="OPT01",
+        name="module that was not wanted",
+        spoil=asking_for("--withoutmod-cpyext"),
+        file=INFO,
+        found="objspace.usemodules.cpyext is True",
+        expected="objspace.usemodules.cpyext False",
+    ),
+    Fault(
+        gate="OPT01",
+        name="lines instead of all options",
         spoil=answering(
-            f"{TESTS}/translation_info.py", answer=Answer(stdout="gc=incminimark\njit=False\n")
+            f"{TESTS}/translation_info.py", answer=Answer(stdout="gc=incminimark\njit=True\n")
         ),
-        file=f"{GZ}: {{root}}/bin/pypy3.11 {{tests}}/translation_info.py",
-        found="jit=False",
-        expected="jit=True",
+        file=INFO,
+        found="nothing said of objspace.allworkingmodules",
+        expected="objspace.allworkingmodules True",
+    ),
+    Fault(
+        gate="SRC01",
+        name="second top directory",
+        spoil=source_plus("zzz"),
+        file=f"{SOURCE_GZ}: zzz",
+        found="another place",
+        expected=f"a path below {SOURCE}",
+    ),
+    Fault(
+        gate="SRC01",
+        name="top directory of another release",
+        spoil=source(lambda craft: setattr(craft, "source_members", other_release(craft))),
+        file=f"{SOURCE_GZ}: pypy3.11-v7.3.22-src",
+        found="another place",
+        expected=f"a path below {SOURCE}",
+    ),
+    Fault(
+        gate="SRC01",
+        name="path climbs out",
+        spoil=source_plus(f"{SOURCE}/../../etc/passwd"),
+        file=f"{SOURCE_GZ}: {SOURCE}/../../etc/passwd",
+        found="another place",
+        expected=f"a path below {SOURCE}",
+    ),
+    Fault(
+        gate="SRC01",
+        name="device",
+        spoil=source_plus(f"{SOURCE}/zero", type=tarfile.CHRTYPE),
+        file=f"{SOURCE_GZ}: {SOURCE}/zero",
+        found="member type b'3'",
+        expected="a file, a directory or a symbolic link",
+    ),
+    Fault(
+        gate="SRC01",
+        name="no members",
+        spoil=source(lambda craft: craft.source_members.clear()),
+        file=f"{SOURCE_GZ}: members",
+        found="none",
+        expected=f"files below {SOURCE}",
+    ),
+    Fault(
+        gate="SRC01",
+        name="owner",
+        spoil=source_with(VERSION_FILE, uid=1000, uname="builder"),
+        file=f"{SOURCE_GZ}: {SOURCE}/{VERSION_FILE}",
+        found="owner 1000:0 builder",
+        expected="0:0, no name",
+    ),
+    Fault(
+        gate="SRC01",
+        name="time",
+        spoil=source_with(VERSION_FILE, mtime=1),
+        file=f"{SOURCE_GZ}: {SOURCE}/{VERSION_FILE}",
+        found="time 1",
+        expected="{epoch}",
+    ),
+    Fault(
+        gate="SRC01",
+        name="name in the gzip header",
+        spoil=source(lambda craft: setattr(craft, "source_gzip_name", "source.tar")),
+        file=SOURCE_GZ,
+        found="1f8b0808",
+        expected="1f8b080000000000",
+    ),
+    Fault(
+        gate="SRC02",
+        name="another commit",
+        spoil=source_with(ARCHIVAL, content=b"node: 0123456789ab\nbranch: py3.11\n"),
+        file=f"{SOURCE_GZ}: {SOURCE}/{ARCHIVAL}",
+        found="'node: 0123456789ab",
+        expected="'node: 194f9f44b505",
+    ),
+    Fault(
+        gate="SRC02",
+        name="no commit",
+        spoil=source_without(ARCHIVAL),
+        file=f"{SOURCE_GZ}: {SOURCE}/{ARCHIVAL}",
+        found="no such file",
+        expected="'node: 194f9f44b505",
+    ),
+    Fault(
+        gate="SRC03",
+        name="another version",
+        spoil=source_of(PYPY_VERSION=(7, 3, 22, "final", 0)),
+        file=f"{SOURCE_GZ}: {SOURCE}/{VERSION_FILE}",
+        found="7.3.22 for Python 3.11.15",
+        expected="7.3.23 for Python 3.11.15",
+    ),
+    Fault(
+        gate="SRC03",
+        name="another Python",
+        spoil=source_of(CPYTHON_VERSION=(3, 11, 13, "final", 0)),
+        file=f"{SOURCE_GZ}: {SOURCE}/{VERSION_FILE}",
+        found="7.3.23 for Python 3.11.13",
+        expected="7.3.23 for Python 3.11.15",
+    ),
+    Fault(
+        gate="SRC03",
+        name="no version",
+        spoil=source_with(VERSION_FILE, content=b"import sys\n"),
+        file=f"{SOURCE_GZ}: {SOURCE}/{VERSION_FILE}",
+        found="does not assign version tuples",
+        expected="7.3.23 for Python 3.11.15",
+    ),
+    Fault(
+        gate="SRC03",
+        name="no version file",
+        spoil=source_without(VERSION_FILE),
+        file=f"{SOURCE_GZ}: {SOURCE}/{VERSION_FILE}",
+        found="no such file",
+        expected="7.3.23 for Python 3.11.15",
     ),
 )
 
@@ -1334,16 +1735,24 @@ OF_CANDIDATE: Final = (
         name="final header",
         spoil=changed(PATCHLEVEL, content=patchlevel("7.3.23")),
         file=f"{{stem}}/{PATCHLEVEL}",
-        found="PYPY_VERSION is '7.3.23'",
-        expected="'7.3.23-candidate1'",
+        found='PYPY_VERSION is "7.3.23"',
+        expected='"7.3.23-candidate1"',
     ),
     Fault(
         gate="IDN01",
         name="header of another candidate",
         spoil=changed(PATCHLEVEL, content=patchlevel("7.3.23-candidate2")),
         file=f"{{stem}}/{PATCHLEVEL}",
-        found="PYPY_VERSION is '7.3.23-candidate2'",
-        expected="'7.3.23-candidate1'",
+        found='PYPY_VERSION is "7.3.23-candidate2"',
+        expected='"7.3.23-candidate1"',
+    ),
+    Fault(
+        gate="SRC03",
+        name="source of the final version",
+        spoil=source_of(PYPY_VERSION=(7, 3, 23, "final", 0)),
+        file=f"{CANDIDATE}.tar.gz: {CANDIDATE}/{VERSION_FILE}",
+        found="7.3.23 for Python 3.11.15",
+        expected="7.3.23rc1 for Python 3.11.15",
     ),
     Fault(
         gate="IDN03",

@@ -46,9 +46,9 @@ def test_gates_measure_what_they_saw(craft: Craft, tmp_path: Path) -> None:
     versions = craft.embedded
 
     assert measured(craft, tmp_path) == {
-        "IDN01": "PYPY_VERSION 7.3.23",
+        "IDN01": 'PYPY_VERSION "7.3.23", 2 numbers',
         "IDN02": f"5 modules {SUFFIX}",
-        "LIB01": f"openssl {versions['_ssl']}, xz {versions['lzma']}, gdbm {versions['_gdbm']}",
+        "LIB01": f"openssl {versions['_ssl']}, xz {versions['lzma']}, gdbm not looked up",
         "DBG01": "2 files of debug symbols",
     }
 
@@ -65,6 +65,37 @@ def test_a_plain_program_has_nothing_of_it(world: World, tmp_path: Path) -> None
 @pytest.mark.parametrize("version", ["7.3.23", "7.3.23rc1", "7.3.23a0", "7.3.23b1"])
 def test_headers_of_the_very_version_are_right(version: str, tmp_path: Path) -> None:
     assert found(make_pypy_craft(version), tmp_path) == []
+
+
+def test_every_number_that_a_header_has_is_compared(craft: Craft, tmp_path: Path) -> None:
+    numbers = b"#define PY_MAJOR_VERSION\t3\n#define PY_MINOR_VERSION 11\n"
+    craft.change(PATCHLEVEL, content=patchlevel("7.3.23") + numbers)
+
+    assert measured(craft, tmp_path)["IDN01"] == 'PYPY_VERSION "7.3.23", 4 numbers'
+
+
+def test_a_number_in_a_form_that_cannot_be_read_is_found(craft: Craft, tmp_path: Path) -> None:
+    craft.change(PATCHLEVEL, content=patchlevel("7.3.23") + b"#define PY_MINOR_VERSION (11)\n")
+
+    (line,) = found(craft, tmp_path)
+
+    assert line.endswith("PY_MINOR_VERSION is (11); expected 11")
+
+
+def test_a_version_without_quotes_is_no_text(craft: Craft, tmp_path: Path) -> None:
+    craft.change(PATCHLEVEL, content=patchlevel("7.3.23").replace(b'"7.3.23"', b"7.3.23"))
+
+    (line,) = found(craft, tmp_path)
+
+    assert line.endswith('PYPY_VERSION is 7.3.23; expected "7.3.23"')
+
+
+def test_letters_of_a_number_may_be_of_any_case(tmp_path: Path) -> None:
+    craft = make_pypy_craft("7.3.11")
+    content = patchlevel("7.3.11").replace(b"0x07031700", b"0x07030B00")
+    craft.change(PATCHLEVEL, content=content)
+
+    assert found(craft, tmp_path) == []
 
 
 def test_spaces_in_a_header_mean_nothing(craft: Craft, tmp_path: Path) -> None:

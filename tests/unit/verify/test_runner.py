@@ -2,29 +2,39 @@
 
 import hashlib
 import tarfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from pipeline.environment import ready_environment
 from pipeline.errors import DigestMismatchError, GateError, PipelineError
 from pipeline.model.artifacts import Artifact
+from pipeline.model.configs import InterpreterConfig
 from pipeline.model.records import Environment, Package, Verification
 from pipeline.verify.runner import Packed, verify, verify_inputs
 from tests.crafted import (
     PYPY_LIBRARY,
     Craft,
     Member,
-    gate_ids,
     make_craft,
     make_elf,
     make_members,
-    make_pypy_craft,
     write_archives,
 )
 from tests.factories import changed, make_config
 from tests.fakes import Answer, World, digest, make_world, replace_text, stage_output
+from tests.unit.verify.faults import (
+    ARCHIVAL,
+    SOURCE_GZ,
+    CraftWithSource,
+    all_gate_ids,
+    make_pypy,
+    source_artifact,
+    write_source,
+)
 
 
 @pytest.fixture
@@ -55,7 +65,11 @@ def packed(craft: Craft, directory: Path) -> Packed:
         for kind, path in write_archives(craft, directory).items()
     )
     package = Package(stem=craft.job.stem, artifacts=artifacts)
-    return Packed(package=package, directory=directory, info=craft.info)
+    given = Packed(package=package, directory=directory, info=craft.info)
+    if not isinstance(craft, CraftWithSource):
+        return given
+    path = write_source(craft, directory / "sources")
+    return replace(given, source=source_artifact(path), source_directory=path.parent)
 
 
 def verified(
@@ -152,7 +166,7 @@ def test_an_archive_that_changed_since_it_was_packed_is_refused(
 def inputs(
     world: World, craft: Craft, archives: Packed, environments: tuple[Environment, ...]
 ) -> dict[str, object]:
-    return verify_inputs(world.ctx, craft.job, archives.package, environments)
+    return verify_inputs(world.ctx, craft.job, archives, environments)
 
 
 def test_the_verdict_depends_on_archives_tests_and_environments(
@@ -170,6 +184,77 @@ def test_the_verdict_depends_on_archives_tests_and_environments(
     assert other_test["tests"] != before["tests"]
     assert other_environment["environments"] != before["environments"]
     assert other_archive["archives"] != before["archives"]
+
+
+Change = Callable[[InterpreterConfig], InterpreterConfig]
+
+
+def package_with(**fields: object) -> Change:
+    return lambda config: changed(config, package=changed(config.package, **fields))
+
+
+def translation_with(**fields: object) -> Change:
+    return lambda config: changed(config, translation=changed(config.translation, **fields))
+
+
+CHANGES: Final[Mapping[str, tuple[str, Change]]] = {
+    "a required file": ("package", package_with(files=("README.rst",))),
+    "links": ("package", package_with(links=("pypy",))),
+    "modules": ("package", package_with(modules={"_ssl": ("_ssl",)})),
+    "the header": ("package", package_with(patchlevel="include/other.h")),
+    "the ABI tag": ("package", package_with(extension_suffix=".so")),
+    "the implementation": ("implementation", lambda config: changed(config, implementation="x")),
+    "modules asked for": ("target_options", translation_with(target_options=("--withmod-_x",))),
+    "the version file": (
+        "version_file",
+        lambda config: changed(config, source=changed(config.source, version_file="version.py")),
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "change"), CHANGES.values(), ids=CHANGES)
+def test_the_verdict_depends_on_what_is_expected_of_equal_bytes(
+    key: str,
+    change: Change,
+    pypy_world: World,
+    pypy: Craft,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    archives = packed(pypy, tmp_path / "archives")
+    before = inputs(pypy_world, pypy, archives, pypy_environments)
+
+    pypy.job = changed(pypy.job, interpreter=change(pypy.job.interpreter))
+    after = inputs(pypy_world, pypy, archives, pypy_environments)
+
+    assert {name for name in before if before[name] != after[name]} == {key}
+
+
+def test_the_verdict_depends_on_versions_linked_in_description_and_source(
+    pypy_world: World,
+    pypy: CraftWithSource,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    archives = packed(pypy, tmp_path / "archives")
+    before = inputs(pypy_world, pypy, archives, pypy_environments)
+
+    newer = inputs(newer_openssl(pypy_world), pypy, archives, pypy_environments)
+    other_info = replace(archives, info=archives.info.model_copy(update={"gc": "minimark"}))
+    described = inputs(pypy_world, pypy, other_info, pypy_environments)
+    sourceless = replace(archives, source=None)
+    without_source = inputs(pypy_world, pypy, sourceless, pypy_environments)
+
+    assert newer["embedded"] != before["embedded"]
+    assert described["info"] != before["info"]
+    assert without_source["archives"] != before["archives"]
+
+
+def newer_openssl(world: World) -> World:
+    """Return the world with another OpenSSL pinned, of the same bytes."""
+    config = world.ctx.config
+    pins = {**config.pins, "openssl": changed(config.pins["openssl"], version="9.9.9")}
+    return replace(world, ctx=replace(world.ctx, config=changed(config, pins=pins)))
 
 
 def test_a_link_to_itself_is_refused(
@@ -190,8 +275,8 @@ def pypy_world(world: World) -> World:
 
 
 @pytest.fixture
-def pypy(world: World) -> Craft:
-    craft = make_pypy_craft()
+def pypy(world: World) -> CraftWithSource:
+    craft = make_pypy()
     world.engine.answers.update(craft.answers)
     return craft
 
@@ -217,8 +302,10 @@ def test_a_good_pypy_passes_every_gate(
     record = verified(pypy_world, pypy, archives, pypy_environments)
 
     passed = [result.gate for result in record.gates]
-    assert set(passed) == {gate for ids in gate_ids(pypy.job).values() for gate in ids}
-    assert (passed.count("MOD01"), passed.count("IDN03"), passed.count("RUN05")) == (2, 1, 1)
+    assert set(passed) == all_gate_ids(pypy)
+    assert {"SRC01", "SRC02", "SRC03"} < set(passed)
+    assert passed.count("MOD01") == len(pypy_environments)
+    assert (passed.count("IDN03"), passed.count("RUN05")) == (1, 1)
 
 
 def test_debug_symbols_of_another_build_stop_the_release(
@@ -241,13 +328,54 @@ def test_libraries_that_are_linked_in_have_the_versions_of_their_pins(
     pypy_environments: tuple[Environment, ...],
     tmp_path: Path,
 ) -> None:
-    config = pypy_world.ctx.config
-    newer = {**config.pins, "openssl": changed(config.pins["openssl"], version="9.9.9")}
-    ctx = replace(pypy_world.ctx, config=changed(config, pins=newer))
     archives = packed(pypy, tmp_path / "archives")
 
     with pytest.raises(GateError, match=r"1 gate finding.*\nLIB01 .*'OpenSSL 9\.9\.9 '"):
-        verified(replace(pypy_world, ctx=ctx), pypy, archives, pypy_environments)
+        verified(newer_openssl(pypy_world), pypy, archives, pypy_environments)
+
+
+def test_a_source_archive_of_another_commit_stops_the_release(
+    pypy_world: World,
+    pypy: CraftWithSource,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    pypy.change_source(ARCHIVAL, content=b"node: 0123456789ab\n")
+    archives = packed(pypy, tmp_path / "archives")
+
+    with pytest.raises(GateError, match=r"1 gate finding.*\nSRC02 "):
+        verified(pypy_world, pypy, archives, pypy_environments)
+
+
+def test_a_source_archive_that_is_badly_packed_is_not_unpacked(
+    pypy_world: World,
+    pypy: CraftWithSource,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "pipeline.verify.source_archive.unpack", lambda *_arguments: pytest.fail("it was unpacked")
+    )
+    pypy.add_to_source(Member(name="other/file"))
+    archives = packed(pypy, tmp_path / "archives")
+
+    with pytest.raises(GateError, match=r"1 gate finding.*\nSRC01 "):
+        verified(pypy_world, pypy, archives, pypy_environments)
+
+
+def test_a_source_archive_that_changed_since_it_was_packed_is_refused(
+    pypy_world: World,
+    pypy: CraftWithSource,
+    pypy_environments: tuple[Environment, ...],
+    tmp_path: Path,
+) -> None:
+    archives = packed(pypy, tmp_path / "archives")
+    path = write_source(pypy, tmp_path / "archives" / "sources")
+    path.write_bytes(path.read_bytes() + b"\0")
+
+    with pytest.raises(DigestMismatchError, match=SOURCE_GZ):
+        verified(pypy_world, pypy, archives, pypy_environments)
 
 
 def test_modules_that_were_built_and_skipped_stay_in_the_record(

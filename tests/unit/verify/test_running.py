@@ -17,6 +17,7 @@ from pipeline.verify.running import (
     PROOF_GATES,
     REPORT_GATE,
     Installed,
+    expected_options,
     expected_report,
     installed,
     smoke_gates,
@@ -25,6 +26,7 @@ from pipeline.verify.running import (
 from tests.crafted import Craft, make_craft, make_pypy_craft, report, running, write_archives
 from tests.factories import changed, make_interpreter, make_job
 from tests.fakes import GC_LOG, JIT_LOG, Answer, FakeSession, World, digest, make_world
+from tests.unit.verify.faults import make_pypy, told_options
 
 PLACE: Final = "/tmp/verify"  # noqa: S108 - in a container that does not exist
 ROOT: Final = f"{PLACE}/un packed/toy-v1.2.3-linux64"
@@ -70,7 +72,7 @@ def test_gates_measure_what_they_saw(craft: Craft, tests_directory: Path) -> Non
     assert failures == []
     assert {result.gate: result.measured for result in results} == {
         "RUN01": "3 smoke tests in clean-old",
-        "OPT01": "gc=incminimark jit=True",
+        "OPT01": "gc=incminimark jit=True, 2 options",
         "OPT02": "1 loops compiled",
         "OPT03": "1 gc-minor, 1 gc-collect-step",
     }
@@ -396,6 +398,41 @@ def test_a_modified_source_must_be_told(pypy: Craft, tmp_path: Path) -> None:
     _, failures = check_gates((REPORT_GATE,), running(pypy, tmp_path))
 
     assert failures == []
+
+
+def test_every_option_that_is_another_is_reported(tmp_path: Path) -> None:
+    pypy = make_pypy()
+    told = told_options(pypy.job, translation__gc="minimark", translation__thread=False)
+    pypy.answer(f"{PLACE}/tests/translation_info.py", answer=Answer(stdout=told))
+
+    _, failures = check_gates(PROOF_GATES[:1], running(pypy, tmp_path))
+
+    assert [line.rsplit(": ", 1)[1] for line in failures] == [
+        "translation.gc is 'minimark'; expected translation.gc 'incminimark'",
+        "translation.thread is False; expected translation.thread True",
+    ]
+
+
+def test_all_options_of_pypy_are_counted(tmp_path: Path) -> None:
+    pypy = make_pypy()
+
+    results, _ = check_gates(PROOF_GATES[:1], running(pypy, tmp_path))
+
+    count = len(pypy.job.interpreter.verify.translation_info) + 2
+    assert [result.measured for result in results] == [f"gc=incminimark jit=True, {count} options"]
+
+
+def test_modules_of_the_target_s_options_are_expected(craft: Craft) -> None:
+    options = ("--withmod-_cppyy", "--withoutmod-micronumpy", "--translationmodules")
+
+    expected = list(expected_options(configured(craft, target_options=options).job))
+
+    assert expected == [
+        ("translation.gc", "incminimark"),
+        ("translation.jit", True),
+        ("objspace.usemodules._cppyy", True),
+        ("objspace.usemodules.micronumpy", False),
+    ]
 
 
 def test_everything_that_is_told_wrong_is_reported(pypy: Craft, tmp_path: Path) -> None:
