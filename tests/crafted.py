@@ -287,11 +287,13 @@ def _exports_of(module: str) -> tuple[str, ...]:
 
 def patchlevel(version: str, language_version: str = "3.11.15") -> bytes:
     """Return what is in PyPy's header for programs that ask for the version."""
+    major, minor, micro = (int(part) for part in version.partition("-")[0].split("."))
+    python = dict(zip(("MAJOR", "MINOR", "MICRO"), language_version.split("."), strict=True))
+    numbers = "".join(f"#define PY_{name}_VERSION\t{number}\n" for name, number in python.items())
     return f"""\
-#define PY_MICRO_VERSION	15
-#define PY_VERSION		"{language_version}"
+{numbers}#define PY_VERSION		"{language_version}"
 #define PYPY_VERSION "{version}"
-#define PYPY_VERSION_NUM  0x07031700
+#define PYPY_VERSION_NUM  0x{major:02x}{minor:02x}{micro:02x}00
 """.encode()
 
 

@@ -27,6 +27,7 @@ PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE
 of the source (https://reproducible-builds.org/specs/source-date-epoch/).
 """
 
+import collections
 import gc
 import itertools
 import os
@@ -71,7 +72,7 @@ def keep_values(module):
 
     def __init__(self, *args, **kwds):
         make_weak(self, *args, **kwds)
-        self._dict = {}  # PyPy's own dictionaries are in order of insertion
+        self._dict = collections.OrderedDict()
 
     dictionary.__init__ = __init__
 

@@ -40,7 +40,7 @@ def _patchlevel(tree: Tree) -> Verdict:
     """A final release has final headers and a candidate those of that very candidate.
 
     The numbers are what extension modules compile against; they are written beside the texts by
-    hand, so each that is there must say the same.
+    hand, so each must say the same.
     """
     package = _package(tree)
     if package is None:
@@ -52,7 +52,7 @@ def _patchlevel(tree: Tree) -> Verdict:
         finding = Finding(file=name, found=str(error.strerror), expected="the header")
         return Verdict(measured="", findings=(finding,))
     defined = {key: _normal(value) for key, value in _DEFINED.findall(text)}
-    numbers = {key: value for key, value in _numbers(tree.job).items() if key in defined}
+    numbers = _numbers(tree.job)
     findings = tuple(
         Finding(file=name, found=f"{key} is {defined.get(key)}", expected=value)
         for key, value in {**_texts(tree.job), **numbers}.items()

@@ -111,7 +111,7 @@ class Bench:
             bench = replace(
                 self,
                 ctx=replace(self.ctx, work=work, engine=DockerEngine(work.identity())),
-                job=with_bootstrap(self.job, row.bootstrap),
+                job=changed(self.job, bootstrap=row.bootstrap),
             )
             return bench.upstream() if row.upstream else bench.pipeline()
 
@@ -178,11 +178,6 @@ def upstream_environment(job: Job) -> dict[str, str]:
     bootstrap = job.interpreter.translation.bootstrap.environment
     toolchain = translation_environment(job)["PYTHONPATH"].removeprefix(f"{SHIM}:")
     return {**bootstrap, **variables, "PATH": PLAIN_PATH, "PYTHONPATH": toolchain}
-
-
-def with_bootstrap(job: Job, bootstrap: ImageBootstrap) -> Job:
-    """Return *job* with another bootstrap interpreter."""
-    return changed(job, bootstrap=bootstrap)
 
 
 def changed(job: Job, **changes: object) -> Job:

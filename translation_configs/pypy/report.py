@@ -16,7 +16,9 @@ print(
             "language_version": platform.python_version(),
             "version": sys.version,
             "version_line": sys.version.split("[", 1)[1].split(" with ", 1)[0],
-            "revision": INFO[2] if sys.version.split("(", 1)[1].startswith(INFO[2]) else sys.version,
+            "revision": INFO[2]
+            if sys.version.split("(", 1)[1].startswith(INFO[2])
+            else sys.version,
             "machine": platform.machine(),
             "extension_suffix": sysconfig.get_config_var("EXT_SUFFIX")
             or sysconfig.get_config_var("SO"),

@@ -19,6 +19,7 @@ import unittest
 import warnings
 
 FIXTURE = re.compile(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)$")
+LONGEST_REASON = 200
 IS_PYTHON_2 = sys.version_info[0] == 2
 
 
@@ -40,26 +41,31 @@ def flattened(suite):
 
 
 class Names(unittest.TestResult):
-    """Collects which tests failed, and in which class or module a fixture did."""
+    """Collects which tests failed and why, and in which class or module a fixture did."""
 
     def __init__(self):
         unittest.TestResult.__init__(self)
-        self.failed = set()
+        self.failed = {}
 
     def addError(self, test, error):
         unittest.TestResult.addError(self, test, error)
-        self.failed.add(name_of(test))
+        self.failed[name_of(test)] = reason(error[1])
 
     def addFailure(self, test, error):
         unittest.TestResult.addFailure(self, test, error)
-        self.failed.add(name_of(test))
+        self.failed[name_of(test)] = reason(error[1])
 
     def addSubTest(self, test, subtest, error):
         if error is not None:
-            self.failed.add(name_of(test))
+            self.failed[name_of(test)] = reason(error[1])
 
     def addUnexpectedSuccess(self, test):
-        self.failed.add(name_of(test))
+        self.failed[name_of(test)] = "an unexpected success"
+
+
+def reason(error):
+    """Return an exception as one line."""
+    return repr(error).replace("\n", " ")[:LONGEST_REASON]
 
 
 def name_of(test):
@@ -79,13 +85,12 @@ def loaded(name):
 
 
 def run(module):
-    """Return the names of a module's tests and of those that failed."""
+    """Return the names of a module's tests, and why which of them failed."""
     name = "test." + module
     try:
         suite = loaded(name)
     except (Exception, SystemExit) as error:
-        print("%s: %s" % (name, error), file=sys.stderr)
-        return set([name]), set([name])
+        return set([name]), {name: reason(error)}
     names = set(name_of(test) for test in flattened(suite))
     result = Names()
     outputs = sys.stdout, sys.stderr
@@ -100,21 +105,22 @@ def run(module):
 
 def main(modules, known, output):
     """Run everything; return the exit status."""
-    excused, seen, failed = set(listed(known)), set(), set()
+    excused, seen, failed = set(listed(known)), set(), {}
     for module in listed(modules):
         started = time.time()
         names, wrong = run(module)
         seen |= names
-        failed |= wrong
+        failed.update(wrong)
         told = (module, len(names), time.time() - started)
         print("%s: %d tests, %.1f s" % told, file=sys.stderr)
-    print("%d tests, %d known failures" % (len(seen), len(failed & excused)), file=sys.stderr)
-    for name in sorted((excused & seen) - failed):
+    print("%d tests, %d known failures" % (len(seen), len(excused & set(failed))), file=sys.stderr)
+    for name in sorted((excused & seen) - set(failed)):
         print("known to fail, but passed: %s" % name, file=sys.stderr)
-    for name in sorted(failed - excused):
-        print("failed: %s" % name, file=sys.stderr)
+    unexpected = sorted(set(failed) - excused)
+    for name in unexpected:
+        print("failed: %s: %s" % (name, failed[name]), file=sys.stderr)
     print("done", file=output)
-    return 1 if failed - excused else 0
+    return 1 if unexpected else 0
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ server.daemon = True
 server.start()
 port = listener.getsockname()[1]
 
+
 def trusting_nobody():
     """Return a context that checks certificates and knows no authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_SSLv23)

@@ -1192,7 +1192,9 @@ OF_PYPY: Final = (
     Fault(
         gate="IDN01",
         name="header of CPython",
-        spoil=changed(PATCHLEVEL, content=b'#define PY_VERSION "3.11.15"\n'),
+        spoil=changed(
+            PATCHLEVEL, content=patchlevel("7.3.23").replace(b'PYPY_VERSION "', b'PYPY_VERSIONS "')
+        ),
         file=f"{{stem}}/{PATCHLEVEL}",
         found="PYPY_VERSION is None",
         expected='"7.3.23"',
@@ -1209,8 +1211,19 @@ OF_PYPY: Final = (
     ),
     Fault(
         gate="IDN01",
+        name="no number of this PyPy",
+        spoil=changed(PATCHLEVEL, content=patchlevel("7.3.23").replace(b"VERSION_NUM", b"NUMBER")),
+        file=f"{{stem}}/{PATCHLEVEL}",
+        found="PYPY_VERSION_NUM is None",
+        expected="0x07031700",
+    ),
+    Fault(
+        gate="IDN01",
         name="major number of another Python",
-        spoil=holding(PATCHLEVEL, b"#define PY_MAJOR_VERSION\t2\n"),
+        spoil=changed(
+            PATCHLEVEL,
+            content=patchlevel("7.3.23").replace(b"MAJOR_VERSION\t3", b"MAJOR_VERSION\t2"),
+        ),
         file=f"{{stem}}/{PATCHLEVEL}",
         found="PY_MAJOR_VERSION is 2",
         expected="3",
@@ -1218,7 +1231,10 @@ OF_PYPY: Final = (
     Fault(
         gate="IDN01",
         name="minor number of another Python",
-        spoil=holding(PATCHLEVEL, b"#define PY_MINOR_VERSION\t10\n"),
+        spoil=changed(
+            PATCHLEVEL,
+            content=patchlevel("7.3.23").replace(b"MINOR_VERSION\t11", b"MINOR_VERSION\t10"),
+        ),
         file=f"{{stem}}/{PATCHLEVEL}",
         found="PY_MINOR_VERSION is 10",
         expected="11",

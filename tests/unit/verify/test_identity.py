@@ -46,7 +46,7 @@ def test_gates_measure_what_they_saw(craft: Craft, tmp_path: Path) -> None:
     versions = craft.embedded
 
     assert measured(craft, tmp_path) == {
-        "IDN01": 'PYPY_VERSION "7.3.23", 2 numbers',
+        "IDN01": 'PYPY_VERSION "7.3.23", 4 numbers',
         "IDN02": f"5 modules {SUFFIX}",
         "LIB01": f"openssl {versions['_ssl']}, xz {versions['lzma']}, gdbm not looked up",
         "DBG01": "2 files of debug symbols",
@@ -67,10 +67,7 @@ def test_headers_of_the_very_version_are_right(version: str, tmp_path: Path) -> 
     assert found(make_pypy_craft(version), tmp_path) == []
 
 
-def test_every_number_that_a_header_has_is_compared(craft: Craft, tmp_path: Path) -> None:
-    numbers = b"#define PY_MAJOR_VERSION\t3\n#define PY_MINOR_VERSION 11\n"
-    craft.change(PATCHLEVEL, content=patchlevel("7.3.23") + numbers)
-
+def test_every_number_of_the_header_is_compared(craft: Craft, tmp_path: Path) -> None:
     assert measured(craft, tmp_path)["IDN01"] == 'PYPY_VERSION "7.3.23", 4 numbers'
 
 
@@ -92,7 +89,7 @@ def test_a_version_without_quotes_is_no_text(craft: Craft, tmp_path: Path) -> No
 
 def test_letters_of_a_number_may_be_of_any_case(tmp_path: Path) -> None:
     craft = make_pypy_craft("7.3.11")
-    content = patchlevel("7.3.11").replace(b"0x07031700", b"0x07030B00")
+    content = patchlevel("7.3.11").replace(b"0x07030b00", b"0x07030B00")
     craft.change(PATCHLEVEL, content=content)
 
     assert found(craft, tmp_path) == []

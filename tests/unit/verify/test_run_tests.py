@@ -1,7 +1,7 @@
 """The script that runs the standard library's own tests on a packaged interpreter."""
 
-import importlib.util
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "translation_configs" / "pypy" / "run_tests.py"
+from tests.scripts import smoke_script
+
 MODULES = {
     "test_good": "class Good(unittest.TestCase):\n    def test_one(self): pass\n",
     "test_bad": "class Bad(unittest.TestCase):\n    def test_one(self): self.fail()\n",
@@ -47,12 +48,7 @@ MODULES = {
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_tests", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+    return smoke_script("run_tests")
 
 
 @pytest.fixture
@@ -94,17 +90,16 @@ def test_passing_tests_are_status_0(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good"]) == 0
-    assert capsys.readouterr() == (
-        "",
-        "test_good: 1 tests, 0.0 s\n1 tests, 0 known failures\n",
-    )
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"test_good: 1 tests, \d+\.\d s\n1 tests, 0 known failures\n", told.err)
 
 
 def test_a_failure_is_named_and_is_status_1(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good", "test_bad"]) == 1
-    assert last_line(capsys) == "failed: test.test_bad.Bad.test_one"
+    assert last_line(capsys) == "failed: test.test_bad.Bad.test_one: AssertionError(None)"
 
 
 def test_a_known_failure_is_excused(run: Callable[..., int]) -> None:
@@ -122,7 +117,7 @@ def test_a_module_that_cannot_be_imported_is_a_failure_of_its_name(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_good", "test_broken"]) == 1
-    assert last_line(capsys) == "failed: test.test_broken"
+    assert last_line(capsys).startswith("failed: test.test_broken: SyntaxError('invalid syntax'")
 
 
 def test_a_module_that_is_known_to_be_broken_is_excused(run: Callable[..., int]) -> None:
@@ -133,7 +128,7 @@ def test_a_module_that_ends_the_program_is_a_failure_of_its_name(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_exit", "test_good"]) == 1
-    assert last_line(capsys) == "failed: test.test_exit"
+    assert last_line(capsys).startswith("failed: test.test_exit: SystemExit(")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +143,7 @@ def test_a_fixture_is_named_by_its_class_or_module_and_a_subtest_by_its_test(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str], module: str, name: str
 ) -> None:
     assert run([module]) == 1
-    assert last_line(capsys) == f"failed: {name}"
+    assert last_line(capsys).startswith(f"failed: {name}: ")
     assert run([module], name) == 0
 
 
@@ -160,10 +155,9 @@ def test_what_tests_print_is_not_in_the_way(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test_noisy"]) == 0
-    assert capsys.readouterr() == (
-        "",
-        "test_noisy: 1 tests, 0.0 s\n1 tests, 0 known failures\n",
-    )
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"test_noisy: 1 tests, \d+\.\d s\n1 tests, 0 known failures\n", told.err)
 
 
 def test_a_module_of_python_2_says_itself_which_of_its_classes_are_tests(
@@ -176,5 +170,5 @@ def test_a_module_of_python_2_says_itself_which_of_its_classes_are_tests(
 
     assert run(["test_old"]) == 1
     assert [line for line in capsys.readouterr().err.splitlines() if "failed: " in line] == [
-        "failed: test.test_old.Real.test_two"
+        "failed: test.test_old.Real.test_two: AssertionError(None)"
     ]

@@ -1,6 +1,5 @@
 """The script that imports every module of the packaged library."""
 
-import importlib.util
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "translation_configs" / "pypy" / "import_all.py"
+from tests.scripts import smoke_script
+
 MODULES = {
     "lib_pypy/smoke_good.py": "",
     "lib_pypy/smoke_good_build.py": "raise RuntimeError('compiles something')",
@@ -25,12 +25,7 @@ Run = Callable[..., int]
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("import_all", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return smoke_script("import_all")
 
 
 @pytest.fixture

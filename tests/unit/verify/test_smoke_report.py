@@ -6,12 +6,12 @@ import runpy
 import sys
 import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-SCRIPTS: Final = Path(__file__).parents[3] / "translation_configs" / "pypy"
+from tests.scripts import SCRIPTS
+
 VERSION: Final = (
     "3.11.15 (194f9f44b505, Nov 21 2026, 10:00:00)\n[PyPy 7.3.23 with GCC 10.2.1 20210110]"
 )
