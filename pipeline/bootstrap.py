@@ -64,7 +64,7 @@ def newest_release(
 
 
 def _wanted(job: Job) -> ReleaseBootstrap | None:
-    bootstrap = job.interpreter.translation.bootstrap
+    bootstrap = job.bootstrap_config
     return bootstrap if isinstance(bootstrap, ReleaseBootstrap) else None
 
 
@@ -74,7 +74,7 @@ def _with_bootstrap(ctx: Context, job: Job, ledger: Ledger, store: Store) -> Job
         return job
     itself = wanted.interpreter == job.interpreter.interpreter
     event, artifact = newest_release(
-        ledger, wanted, job.platform.identifier, job.version if itself else None
+        ledger, wanted, job.host.identifier, job.version if itself else None
     )
     config: InterpreterConfig = ctx.config.interpreters[wanted.interpreter]
     release = BootstrapRelease(

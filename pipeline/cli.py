@@ -29,8 +29,9 @@ from pipeline.effects.store import LocalStore
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Channel, ChannelConfig, Config
+from pipeline.model.platforms import Mode, Worker
 from pipeline.model.versions import InterpreterVersion
-from pipeline.plan import Plan, Selection, channel_config
+from pipeline.plan import Plan, Selection, Workers, channel_config
 from pipeline.publish.projections import project, stale_indexes
 from pipeline.run import plan_for, run_plan
 from pipeline.stages import Stage
@@ -145,7 +146,25 @@ def _add_selection(parser: argparse.ArgumentParser, *, channel: Channel | None) 
     parser.add_argument(
         "--source", type=Path, metavar="DIR", help="a local source, for a nightly of one's own"
     )
+    parser.add_argument(
+        "--mode",
+        type=Mode,
+        choices=tuple(Mode),
+        help="how to translate, instead of the best way that platforms.toml has for this worker",
+    )
+    _add_engines(parser)
     _add_store(parser)
+
+
+def _add_engines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        type=_engine_address,
+        metavar="PLATFORM=URL",
+        help="send a platform's work to another engine (linux-aarch64=ssh://host); repeatable",
+    )
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +225,7 @@ def _add_config_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser
 
 def _add_doctor(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _verb(verbs, "doctor", "check whether this machine can do the work", _run_doctor)
+    _add_engines(parser)
     parser.add_argument("--channel", choices=("release", "nightly"), default="release")
     parser.add_argument(
         "--provision",
@@ -229,11 +249,42 @@ def _version(text: str) -> InterpreterVersion:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _engine_address(text: str) -> tuple[str, str]:
+    name, equals, address = text.partition("=")
+    if not (name and equals and "://" in address):
+        msg = f"{text!r} is not PLATFORM=URL, as in linux-aarch64=ssh://host"
+        raise argparse.ArgumentTypeError(msg)
+    return name, address
+
+
+def _engines(
+    config: Config, arguments: argparse.Namespace, work: WorkDirectory
+) -> dict[str, DockerEngine]:
+    """Return the engines that the command line names for single platforms."""
+    addresses = dict(getattr(arguments, "engine", ()))
+    for name in addresses:
+        known("platform", name, config.platforms, where="command line: --engine")
+    return {
+        name: DockerEngine(work.identity(), address=address) for name, address in addresses.items()
+    }
+
+
+def _workers(ctx: Context, machine: str) -> Workers:
+    """Return this machine, and those whose engines were named; each is asked what it is."""
+    elsewhere = {
+        name: Worker(os="linux", machine=engine.info().machine)
+        for name, engine in ctx.engines.items()
+    }
+    here = Worker(os=platform.system().lower(), machine=machine)
+    return Workers(here=here, elsewhere=elsewhere)
+
+
 def _context(arguments: argparse.Namespace, console: Console) -> Context:
     work = WorkDirectory(arguments.work.absolute())
+    config = load_config(arguments.configs.absolute())
     return Context(
         root=arguments.configs.absolute().parent,
-        config=load_config(arguments.configs.absolute()),
+        config=config,
         work=work,
         engine=DockerEngine(work.identity()),
         process=ProcessRunner(),
@@ -241,6 +292,7 @@ def _context(arguments: argparse.Namespace, console: Console) -> Context:
         console=console,
         now=utc_now,
         releaser=_releaser(),
+        engines=_engines(config, arguments, work),
         dry_run=getattr(arguments, "dry_run", False),
     )
 
@@ -300,6 +352,7 @@ def _selection(config: Config, arguments: argparse.Namespace) -> Selection:
         identified=tuple(identified),
         version=arguments.interpreter_version,
         source=str(arguments.source.absolute()) if arguments.source else None,
+        mode=arguments.mode,
     )
 
 
@@ -311,7 +364,7 @@ def _plan(ctx: Context, arguments: argparse.Namespace, machine: str) -> Plan:
     )
     config = ctx.config.model_copy(update={"channels": channels})
     changed = Context(**{**vars(ctx), "config": config})
-    return plan_for(changed, selection, machine)
+    return plan_for(changed, selection, _workers(ctx, machine))
 
 
 def _run_stages(arguments: argparse.Namespace, console: Console) -> int:

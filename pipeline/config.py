@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError, UnknownNameError, suggestion
 from pipeline.model.base import pretty_json
+from pipeline.model.bases import environments_for
 from pipeline.model.configs import (
     ChannelConfig,
     ChannelsFile,
@@ -178,8 +179,9 @@ def _resolved(schema: Any, definitions: Any) -> Any:
 
 def _check_references(config: Config) -> None:
     for name, environment in config.environments.items():
-        where = f"environments.toml: key environments.{name}.base"
-        known("base", environment.base, config.bases, where=where)
+        where = f"environments.toml: key environments.{name}.bases"
+        for base in environment.bases:
+            known("base", base, config.bases, where=where)
     for name, interpreter in config.interpreters.items():
         _check_interpreter(config, f"{name}.toml", interpreter)
     _check_platforms(config)
@@ -216,14 +218,44 @@ def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig
             known("pin", pin, config.pins, where=f"{file}: key package.embedded or package.wheels")
     for pin in interpreter.verify.toolchain:
         known("pin", pin, config.pins, where=f"{file}: key verify.toolchain")
-    environments = {
-        "translation.environment": (interpreter.translation.environment,),
+    _check_environments(config, file, interpreter)
+    _check_smoke_tests(config, file, interpreter)
+
+
+def _check_environments(config: Config, file: str, interpreter: InterpreterConfig) -> None:
+    translation = interpreter.translation
+    named = {
+        "translation.environment": (translation.environment,),
+        "translation.cross_environment": (translation.cross_environment,),
         "verify.environments": interpreter.verify.environments,
     }
-    for key, names in environments.items():
-        for name in names:
+    for platform, own in translation.platforms.items():
+        key = f"translation.platforms.{platform}"
+        known(
+            "platform", platform, dict.fromkeys(interpreter.platforms), where=f"{file}: key {key}"
+        )
+        named[f"{key}.environment"] = (own.environment,)
+    for key, names in named.items():
+        for name in filter(None, names):
             known("environment", name, config.environments, where=f"{file}: key {key}")
-    _check_smoke_tests(config, file, interpreter)
+    for platform in interpreter.platforms:
+        _check_verified(config, file, interpreter, config.platforms[platform])
+
+
+def _check_verified(
+    config: Config, file: str, interpreter: InterpreterConfig, platform: Platform
+) -> None:
+    """Refuse a platform on which a smoke test would never be run."""
+    there = set(environments_for(config, interpreter.verify.environments, platform))
+    for test in interpreter.verify.smoke:
+        wanted = test.environments or interpreter.verify.environments
+        if there.isdisjoint(wanted):
+            msg = (
+                f"{file}: key verify.smoke: test {test.name}: none of its environments "
+                f"({', '.join(wanted)}) has a base for {platform.identifier}. Add one in "
+                "environments.toml, or take the platform out of key platforms."
+            )
+            raise ConfigError(msg)
 
 
 def _check_smoke_tests(config: Config, file: str, interpreter: InterpreterConfig) -> None:
@@ -242,10 +274,18 @@ def _check_smoke_tests(config: Config, file: str, interpreter: InterpreterConfig
 
 
 def _check_bootstrap(config: Config, file: str, interpreter: InterpreterConfig) -> None:
-    bootstrap = interpreter.translation.bootstrap
-    if isinstance(bootstrap, ReleaseBootstrap):
-        where = f"{file}: key translation.bootstrap.interpreter"
-        known("interpreter", bootstrap.interpreter, config.interpreters, where=where)
+    translation = interpreter.translation
+    bootstraps = {
+        "translation": translation.bootstrap,
+        **{
+            f"translation.platforms.{name}": own.bootstrap
+            for name, own in translation.platforms.items()
+        },
+    }
+    for key, bootstrap in bootstraps.items():
+        if isinstance(bootstrap, ReleaseBootstrap):
+            where = f"{file}: key {key}.bootstrap.interpreter"
+            known("interpreter", bootstrap.interpreter, config.interpreters, where=where)
 
 
 def _check_jit(file: str, translation: TranslationConfig, platform: Platform) -> None:

@@ -193,7 +193,7 @@ def _engine(ctx: Context) -> CheckResult:
         return CheckResult(name="engine", status=Status.FAILED, found="no answer", fix=str(error))
     rows = ctx.config.platforms.values()
     # Docker says it as uname does, Podman as OCI does.
-    machines = {row.machine for row in rows} | {row.oci.architecture for row in rows}
+    machines = {row.machine for row in rows} | {row.oci.architecture for row in rows if row.oci}
     found = f"version {info.version}, {info.machine}, {info.cpus} CPUs"
     if info.machine not in machines:
         fix = f"Use an engine on one of: {', '.join(sorted(machines))}."

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from pipeline.config import known
 from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context
@@ -19,8 +18,9 @@ from pipeline.effects.files import write_atomically
 from pipeline.effects.process import Tool
 from pipeline.errors import CommandError, ImageError
 from pipeline.model.base import canonical_json, content_key, pretty_json
-from pipeline.model.configs import BootstrapBase, RegistryBase
-from pipeline.model.platforms import Platform
+from pipeline.model.bases import base_for
+from pipeline.model.configs import Base, BootstrapBase, RegistryBase
+from pipeline.model.platforms import OciNames, Placement, Platform
 from pipeline.model.records import Environment
 
 VERSION: Final = 1
@@ -36,45 +36,76 @@ MMDEBSTRAP: Final = Tool(
 )
 
 
-def recorded_environment(ctx: Context, name: str, platform: Platform) -> Environment | None:
+def recorded_environment(ctx: Context, name: str, placement: Placement) -> Environment | None:
     """Return what is known of an environment without asking the engine, or None."""
     try:
-        return Environment.model_validate_json(_record_path(ctx, name, platform).read_bytes())
+        return Environment.model_validate_json(_record_path(ctx, name, placement).read_bytes())
     except FileNotFoundError:
         return None
 
 
-def ready_environment(ctx: Context, name: str, platform: Platform) -> Environment:
+def ready_environment(ctx: Context, name: str, placement: Placement) -> Environment:
     """Return an environment whose image the engine holds, made if need be.
 
     Raises:
         ImageError: it cannot be bootstrapped, pulled or built.
         EngineUnavailableError: no engine answers.
     """
-    recorded = recorded_environment(ctx, name, platform)
+    recorded = recorded_environment(ctx, name, placement)
     if recorded is not None and ctx.engine.has_image(recorded.image_id):
         return recorded
-    with ctx.console.step(f"environment {name} for {platform.identifier}") as step:
-        image_id = _image(ctx, name, platform, step)
-        environment = _described(ctx, name, platform, image_id)
-    write_atomically(_record_path(ctx, name, platform), pretty_json(environment))
+    with ctx.console.step(f"environment {name} for {_shown(placement)}") as step:
+        image_id = _image(ctx, name, placement, step)
+        environment = _described(ctx, name, placement, image_id)
+    write_atomically(_record_path(ctx, name, placement), pretty_json(environment))
     return environment
 
 
-def environment_recipe(ctx: Context, name: str, platform: Platform) -> dict[str, object]:
+def _shown(placement: Placement) -> str:
+    host, target = placement.host.identifier, placement.target
+    return host if target is None else f"{target.identifier} on {host}"
+
+
+def environment_recipe(ctx: Context, name: str, placement: Placement) -> dict[str, object]:
     """Return everything that an environment's image is built from, as JSON data."""
-    config = ctx.config.environments[name]
-    base = known("base", config.base, ctx.config.bases, where="environments.toml")
+    dockerfile = ctx.config.environments[name].dockerfile
+    _, base = _base(ctx, name, placement)
     return {
         "version": VERSION,
-        "base": base.model_dump(mode="json", exclude_none=True),
-        "dockerfile": _dockerfile(ctx, config.dockerfile).decode() if config.dockerfile else None,
-        "platform": str(platform.oci),
+        "base": _base_recipe(base),
+        "dockerfile": _dockerfile(ctx, dockerfile).decode() if dockerfile else None,
+        "arguments": _arguments(placement),
+        "platform": str(placement.host.oci),
     }
 
 
-def _record_path(ctx: Context, name: str, platform: Platform) -> Path:
-    recipe = environment_recipe(ctx, name, platform)
+def _base_recipe(base: Base) -> dict[str, object]:
+    """Return what an image is made from; which platforms the config allows for it is not in it."""
+    return base.model_dump(mode="json", exclude_none=True, exclude={"architectures", "libc"})
+
+
+def _base(ctx: Context, name: str, placement: Placement) -> tuple[str, Base]:
+    found = base_for(ctx.config, name, placement)
+    if found is None:
+        bases = ", ".join(ctx.config.environments[name].bases)
+        msg = (
+            f"environment {name}: none of its bases ({bases}) has {_shown(placement)}. Add one to "
+            "environments.toml, or take the platform out of the interpreter's config."
+        )
+        raise ImageError(msg)
+    return found
+
+
+def _arguments(placement: Placement) -> dict[str, str]:
+    """Return what the Dockerfile of an environment with a cross compiler is told."""
+    target = placement.target
+    if target is None or target.debian_arch is None or target.cross is None:
+        return {}
+    return {"TARGET_ARCH": target.debian_arch, "PREFIX": target.cross.prefix}
+
+
+def _record_path(ctx: Context, name: str, placement: Placement) -> Path:
+    recipe = environment_recipe(ctx, name, placement)
     return ctx.work.path("cache", "environments", f"{content_key(name, VERSION, **recipe)}.json")
 
 
@@ -87,36 +118,37 @@ def _dockerfile(ctx: Context, name: str) -> bytes:
         raise ImageError(msg) from error
 
 
-def _image(ctx: Context, name: str, platform: Platform, step: Step) -> str:
+def _image(ctx: Context, name: str, placement: Placement, step: Step) -> str:
     """Return the id of the environment's image, built if this engine has none."""
-    config = ctx.config.environments[name]
-    if config.dockerfile is None:
-        return _base_image(ctx, config.base, platform, step)
-    tag = _tag(name, platform, environment_recipe(ctx, name, platform))
+    host, dockerfile = placement.host, ctx.config.environments[name].dockerfile
+    base_name, base = _base(ctx, name, placement)
+    if dockerfile is None:
+        return _base_image(ctx, base_name, base, host, step)
+    tag = _tag(name, host, environment_recipe(ctx, name, placement))
     if (found := ctx.engine.image_id(tag)) is not None:
         return found
-    base_id = _base_image(ctx, config.base, platform, step)
-    step.phase(f"build {config.dockerfile}")
-    files = [Entry(path="Dockerfile", content=_dockerfile(ctx, config.dockerfile))]
-    return _build(ctx, files, tag, {"BASE": base_id}, platform)
+    base_id = _base_image(ctx, base_name, base, host, step)
+    step.phase(f"build {dockerfile}")
+    files = [Entry(path="Dockerfile", content=_dockerfile(ctx, dockerfile))]
+    return _build(ctx, files, tag, {"BASE": base_id, **_arguments(placement)}, host)
 
 
-def _base_image(ctx: Context, name: str, platform: Platform, step: Step) -> str:
-    base = ctx.config.bases[name]
+def _base_image(ctx: Context, name: str, base: Base, platform: Platform, step: Step) -> str:
     if isinstance(base, RegistryBase):
         step.phase(f"pull {base.reference}")
         image_id = ctx.engine.image_id(base.reference) or ctx.engine.pull(
             base.reference, oci_platform=str(platform.oci), on_line=step.phase
         )
     else:
-        recipe = {"version": VERSION, "base": base.model_dump(mode="json", exclude_none=True)}
+        recipe = {"version": VERSION, "base": _base_recipe(base)}
         tag = _tag(f"base-{name}", platform, recipe)
         image_id = ctx.engine.image_id(tag) or _bootstrap(ctx, base, tag, platform, step)
     machine = ctx.engine.image_machine(image_id)
-    if machine != platform.oci.architecture:
+    if machine != _oci(platform).architecture:
         msg = (
             f"base {name}: the image is for {machine}, but {platform.identifier} needs "
-            f"{platform.oci.architecture}. Name a digest of that architecture in environments.toml."
+            f"{_oci(platform).architecture}. Name a digest of that architecture in "
+            "environments.toml."
         )
         raise ImageError(msg)
     return image_id
@@ -196,10 +228,17 @@ def _build(
 
 def _tag(name: str, platform: Platform, recipe: dict[str, object]) -> str:
     digest = hashlib.sha256(canonical_json(recipe)).hexdigest()
-    return f"{REPOSITORY}/{name}:{digest[:12]}-{platform.oci.architecture}"
+    return f"{REPOSITORY}/{name}:{digest[:12]}-{_oci(platform).architecture}"
 
 
-def _described(ctx: Context, name: str, platform: Platform, image_id: str) -> Environment:
+def _oci(platform: Platform) -> OciNames:
+    if platform.oci is None:
+        msg = f"{platform.identifier}: there are no containers of {platform.os}."
+        raise ImageError(msg)
+    return platform.oci
+
+
+def _described(ctx: Context, name: str, placement: Placement, image_id: str) -> Environment:
     """Return the environment's record; its digest is of the recipe and of every package."""
     query = ("dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\\n")
     with ctx.engine.session(image_id) as session:
@@ -208,7 +247,7 @@ def _described(ctx: Context, name: str, platform: Platform, image_id: str) -> En
     if listed.status != 0 or not packages:
         msg = f"environment {name}: its packages cannot be listed: {listed.last_lines}"
         raise ImageError(msg)
-    recipe = environment_recipe(ctx, name, platform)
+    recipe = environment_recipe(ctx, name, placement)
     contents = {"recipe": json.loads(canonical_json(recipe)), "packages": packages}
     digest = hashlib.sha256(canonical_json(contents)).hexdigest()
     return Environment(name=name, digest=digest, image_id=image_id, packages=packages)

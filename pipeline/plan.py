@@ -12,19 +12,34 @@ from pipeline.errors import ConfigError, PlatformError, UnknownNameError
 from pipeline.model import naming
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import FileName, Model, Name
-from pipeline.model.configs import Channel, ChannelConfig, Config, InterpreterConfig, PyPyPackage
-from pipeline.model.platforms import Mode, Platform
+from pipeline.model.bases import environments_for
+from pipeline.model.configs import (
+    Bootstrap,
+    Channel,
+    ChannelConfig,
+    Config,
+    InterpreterConfig,
+    PlatformTranslation,
+    PyPyPackage,
+)
+from pipeline.model.platforms import Mode, Placement, Platform, Worker, ways
 from pipeline.model.records import BootstrapRelease, Resolved, Revision
 from pipeline.model.versions import InterpreterVersion, VersionField
 
 
 class Job(Model):
-    """One interpreter translated for one platform: the unit that can run on any worker."""
+    """One interpreter translated for one platform: the unit that can run on any worker.
+
+    ``host`` is the platform on which the toolchain runs; in mode cross another than ``platform``.
+    ``verified_in`` are the environments of the config that there are for the platform.
+    """
 
     identifier: Name
     interpreter: InterpreterConfig
     platform: Platform
     mode: Mode
+    host: Platform
+    verified_in: tuple[Name, ...]
     revision: Revision
     version: VersionField
     language_version: str
@@ -38,6 +53,43 @@ class Job(Model):
         """Whether this platform's binary gets a JIT."""
         translation = self.interpreter.translation
         return translation.jit and self.platform.machine not in translation.without_jit
+
+    @property
+    def placement(self) -> Placement:
+        """Where the toolchain runs, and what else it compiles for."""
+        target = self.platform if self.mode is Mode.CROSS else None
+        return Placement(host=self.host, target=target)
+
+    @property
+    def environment(self) -> Name:
+        """The environment that the toolchain runs in."""
+        translation = self.interpreter.translation
+        if self.mode is Mode.CROSS and translation.cross_environment is not None:
+            return translation.cross_environment
+        return self._own.environment or translation.environment
+
+    @property
+    def bootstrap_config(self) -> Bootstrap:
+        """The Python 2.7 that runs the toolchain, as the config has it."""
+        return self._own.bootstrap or self.interpreter.translation.bootstrap
+
+    @property
+    def tool_prefix(self) -> str:
+        """What the names of compiler and binary tools begin with: ``aarch64-linux-gnu-``."""
+        cross = self.platform.cross if self.mode is Mode.CROSS else None
+        return f"{cross.prefix}-" if cross is not None else ""
+
+    @property
+    def time_factor(self) -> int:
+        """How many times as long as the config says the toolchain may take."""
+        emulated = self.mode is Mode.EMULATED
+        return self.interpreter.translation.emulation_factor if emulated else 1
+
+    @property
+    def _own(self) -> PlatformTranslation:
+        """What the config says of this platform alone."""
+        platforms = self.interpreter.translation.platforms
+        return platforms.get(self.platform.identifier, PlatformTranslation())
 
 
 class ReleasePlan(Model):
@@ -72,7 +124,8 @@ class Selection(BaseModel, frozen=True):
 
     ``platforms`` are for each of ``interpreters``; ``identified`` are single jobs, each an
     interpreter and a platform. ``version`` replaces the configured version of the one interpreter
-    that is selected, ``source`` (a local directory) its source.
+    that is selected, ``source`` (a local directory) its source. ``mode`` is how all platforms are
+    translated, instead of the best way.
     """
 
     channel: Channel
@@ -81,6 +134,7 @@ class Selection(BaseModel, frozen=True):
     identified: tuple[tuple[str, str], ...] = ()
     version: InterpreterVersion | None = None
     source: str | None = None
+    mode: Mode | None = None
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -113,8 +167,19 @@ def selected_interpreters(config: Config, selection: Selection) -> tuple[Interpr
     )
 
 
+class Workers(BaseModel, frozen=True):
+    """The machine that runs the pipeline, and those whose engines do single platforms' work."""
+
+    here: Worker
+    elsewhere: Mapping[str, Worker] = {}
+
+    def of(self, platform: str) -> Worker:
+        """Return the machine that does the work for *platform*."""
+        return self.elsewhere.get(platform, self.here)
+
+
 def make_plan(
-    config: Config, selection: Selection, sources: Mapping[str, Resolved], *, worker_machine: str
+    config: Config, selection: Selection, sources: Mapping[str, Resolved], workers: Workers
 ) -> Plan:
     """Return what *selection* means for these *sources* (by interpreter).
 
@@ -122,7 +187,7 @@ def make_plan(
         config: all configuration.
         selection: what was asked for.
         sources: the resolved source of each selected interpreter.
-        worker_machine: ``uname -m`` of the machine that does the work.
+        workers: the machines that do the work.
 
     Raises:
         UnknownNameError: an interpreter or platform does not exist.
@@ -131,11 +196,11 @@ def make_plan(
     channel = channel_config(config, selection.channel)
     releases = tuple(
         _release(
-            channel,
+            config,
             selection,
             interpreter,
             sources[interpreter.interpreter],
-            _platforms(config, selection, interpreter, worker_machine),
+            _placed(config, selection, interpreter, workers),
         )
         for interpreter in selected_interpreters(config, selection)
     )
@@ -147,62 +212,90 @@ def channel_config(config: Config, channel: Channel) -> ChannelConfig:
     return config.channels.release if channel == "release" else config.channels.nightly
 
 
-def _platforms(
-    config: Config, selection: Selection, interpreter: InterpreterConfig, worker_machine: str
-) -> tuple[Platform, ...]:
+def _placed(
+    config: Config, selection: Selection, interpreter: InterpreterConfig, workers: Workers
+) -> tuple[tuple[Platform, Mode, Platform], ...]:
+    """Return the platforms to translate for, each with its mode and the toolchain's platform."""
+    names, where = _platform_names(config, selection, interpreter, workers.here)
+    placed = []
+    for name in names:
+        platform = known("platform", name, config.platforms, where=where)
+        if name not in interpreter.platforms:
+            kind, allowed = "platform", interpreter.platforms
+            file = f"{interpreter.interpreter}.toml: key platforms"
+            raise UnknownNameError(kind, name, allowed, where=file)
+        found = ways(platform, config.platforms, workers.of(name))
+        if interpreter.translation.cross_environment is None:
+            found.pop(Mode.CROSS, None)
+        mode = selection.mode or next(iter(found), None)
+        if mode is None or mode not in found:
+            raise PlatformError(_no_way(platform, selection.mode, workers.of(name), found))
+        placed.append((platform, mode, found[mode]))
+    return tuple(placed)
+
+
+def _no_way(
+    platform: Platform, wanted: Mode | None, worker: Worker, found: Mapping[Mode, Platform]
+) -> str:
+    """Say why a platform cannot be translated on a worker, and where it can."""
+    way = f"in mode {wanted}" if wanted else "in any way"
+    possible = f"There it is possible in mode {', '.join(found)}." if found else ""
+    machines = ", ".join(platform.runs_on)
+    elsewhere = (
+        f"Use an engine on {machines} (--engine {platform.identifier}=ssh://HOST)."
+        if platform.oci
+        else f"Run the pipeline on {platform.os}, on {machines}."
+    )
+    return (
+        f"{platform.identifier} cannot be translated {way} on this worker ({worker.os}, "
+        f"{worker.machine}); platforms.toml allows {', '.join(platform.modes)}. "
+        f"{possible or elsewhere}"
+    )
+
+
+def _platform_names(
+    config: Config, selection: Selection, interpreter: InterpreterConfig, worker: Worker
+) -> tuple[tuple[str, ...], str]:
+    """Return the names of the platforms that are asked for, once each, and who asks."""
     identified = [row for name, row in selection.identified if name == interpreter.interpreter]
-    names: list[str] = []
+    names: Sequence[str] = ()
     where = "command line"
     if identified and interpreter.interpreter not in selection.interpreters:
         pass
     elif selection.platforms:
-        names += selection.platforms
+        names = selection.platforms
     else:
         where = f"channels.toml: key {selection.channel}.platforms"
-        names += _channel_platforms(config, selection, worker_machine)
-    platforms = []
-    for name in dict.fromkeys((*names, *identified)):
-        platform = known("platform", name, config.platforms, where=where)
-        if name not in interpreter.platforms:
-            kind, allowed = "platform", interpreter.platforms
-            raise UnknownNameError(
-                kind,
-                name,
-                allowed,
-                where=f"{interpreter.interpreter}.toml: key platforms",
-            )
-        if platform.machine != worker_machine:
-            msg = (
-                f"{name}: this worker is {worker_machine}, and only mode native is known for this "
-                f"platform. Run it on a {platform.machine} machine or engine (DOCKER_HOST)."
-            )
-            raise PlatformError(msg)
-        platforms.append(platform)
-    return tuple(platforms)
+        names = _channel_platforms(config, selection, worker)
+    return tuple(dict.fromkeys((*names, *identified))), where
 
 
-def _channel_platforms(config: Config, selection: Selection, machine: str) -> Sequence[str]:
+def _channel_platforms(config: Config, selection: Selection, worker: Worker) -> Sequence[str]:
     names = channel_config(config, selection.channel).platforms
     if names != "worker":
         return names
-    found = [name for name, platform in config.platforms.items() if platform.machine == machine]
+    rows = config.platforms.values()
+    own = [row.identifier for row in rows if row.os == worker.os and Mode.NATIVE in row.modes]
+    found = [name for name in own if worker.machine in config.platforms[name].runs_on[:1]]
     if not found:
-        known_machines = ", ".join(platform.machine for platform in config.platforms.values())
+        machines = ", ".join(f"{config.platforms[name].runs_on[0]}" for name in own)
         msg = (
             f"channels.toml: key {selection.channel}.platforms is 'worker', but this worker's "
-            f"machine {machine!r} is in no row of platforms.toml (known: {known_machines})."
+            f"machine {worker.machine!r} is in no row of platforms.toml for {worker.os} (known: "
+            f"{machines}). Name platforms with --platform."
         )
         raise PlatformError(msg)
     return found
 
 
 def _release(
-    channel: ChannelConfig,
+    config: Config,
     selection: Selection,
     interpreter: InterpreterConfig,
     resolved: Resolved,
-    platforms: tuple[Platform, ...],
+    placed: tuple[tuple[Platform, Mode, Platform], ...],
 ) -> ReleasePlan:
+    channel = channel_config(config, selection.channel)
     nightly = selection.channel == "nightly"
     revision = resolved.revision
     name = (
@@ -215,7 +308,9 @@ def _release(
             identifier=naming.identifier(interpreter.interpreter, platform.identifier),
             interpreter=interpreter,
             platform=platform,
-            mode=Mode.NATIVE,
+            mode=mode,
+            host=host,
+            verified_in=environments_for(config, interpreter.verify.environments, platform),
             revision=revision,
             version=resolved.interpreter_version,
             language_version=resolved.language_version,
@@ -223,7 +318,7 @@ def _release(
             source_archive=naming.source_name(name) if revision.kind == "git" else None,
             source_directory=selection.source,
         )
-        for platform in platforms
+        for platform, mode, host in placed
     )
     return ReleasePlan(
         release=name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.effects.context import Context
 from pipeline.effects.store import Store
 from pipeline.errors import JobsFailedError, PipelineError
-from pipeline.plan import Plan, Selection, make_plan, selected_interpreters
+from pipeline.plan import Plan, Selection, Workers, make_plan, selected_interpreters
 from pipeline.source.resolve import resolve
 from pipeline.stages import (
     ORDER,
@@ -28,13 +28,13 @@ class Outcome:
     unfinished: tuple[tuple[str, str], ...] = ()
 
 
-def plan_for(ctx: Context, selection: Selection, worker_machine: str) -> Plan:
+def plan_for(ctx: Context, selection: Selection, workers: Workers) -> Plan:
     """Resolve the sources that *selection* means now, and plan for them."""
     sources = {
         interpreter.interpreter: resolve(ctx, interpreter, selection)
         for interpreter in selected_interpreters(ctx.config, selection)
     }
-    return make_plan(ctx.config, selection, sources, worker_machine=worker_machine)
+    return make_plan(ctx.config, selection, sources, workers)
 
 
 def run_plan(ctx: Context, plan: Plan, store: Store, last: Stage) -> Outcome:

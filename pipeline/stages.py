@@ -23,6 +23,7 @@ from pipeline.model.artifacts import Artifact
 from pipeline.model.base import content_key
 from pipeline.model.configs import SigningConfig
 from pipeline.model.ledger import Event
+from pipeline.model.platforms import Placement
 from pipeline.model.records import (
     Environment,
     Manifest,
@@ -128,6 +129,7 @@ class ReleaseOutcome:
 
 def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
     """Run a job's stages up to *last*; finished ones are taken as they are."""
+    ctx = ctx.for_platform(job.platform.identifier)
     outcome = JobOutcome(job=job, source=_source(ctx, job))
     if not _reaches(last, Stage.TRANSLATE):
         return outcome
@@ -192,8 +194,6 @@ def _source(ctx: Context, job: Job) -> Done[SourceTree]:
 
 
 def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Translation]:
-    name = job.interpreter.translation.environment
-
     def key(environments: tuple[Environment, ...]) -> str:
         inputs = translate_stage.translation_inputs(ctx, job, source.record, environments[0])
         return content_key(Stage.TRANSLATE, translate_stage.VERSION, **inputs)
@@ -203,7 +203,8 @@ def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Transla
         ctx,
         Stage.TRANSLATE,
         job,
-        (name,),
+        (job.environment,),
+        job.placement,
         Contained(
             key=key,
             model=Translation,
@@ -232,7 +233,8 @@ def _package(
         ctx,
         Stage.PACKAGE,
         job,
-        (job.interpreter.translation.environment,),
+        (job.environment,),
+        job.placement,
         Contained(
             key=key,
             model=Package,
@@ -266,7 +268,8 @@ def _verify(
         ctx,
         Stage.VERIFY,
         job,
-        job.interpreter.verify.environments,
+        job.verified_in,
+        Placement(host=job.platform),
         Contained(
             key=key,
             model=Verification,
@@ -394,19 +397,24 @@ def _once(
 
 
 def _once_in(
-    ctx: Context, stage: Stage, job: Job, names: tuple[str, ...], contained: Contained[R]
+    ctx: Context,
+    stage: Stage,
+    job: Job,
+    names: tuple[str, ...],
+    placement: Placement,
+    contained: Contained[R],
 ) -> Done[R]:
     """Do as :func:`_once` for a stage whose key depends on environments.
 
     What is known of them from earlier suffices to find a finished output, with no engine at all.
     """
     with _located(stage, job.identifier):
-        recorded = [recorded_environment(ctx, name, job.platform) for name in names]
+        recorded = [recorded_environment(ctx, name, placement) for name in names]
         environments = tuple(environment for environment in recorded if environment is not None)
         if len(environments) < len(names) or not _is_finished(ctx, stage, contained, environments):
             if ctx.dry_run:
                 raise NotFinished(stage)
-            environments = tuple(ready_environment(ctx, name, job.platform) for name in names)
+            environments = tuple(ready_environment(ctx, name, placement) for name in names)
         key = contained.key(environments)
     return _once(
         ctx,

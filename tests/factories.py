@@ -19,7 +19,7 @@ from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Config, InterpreterConfig, Pin, PyPyPackage
 from pipeline.model.ledger import Event, Ledger
-from pipeline.model.platforms import Platform
+from pipeline.model.platforms import Platform, Worker
 from pipeline.model.records import (
     BuildInfo,
     CompilerCache,
@@ -37,7 +37,7 @@ from pipeline.model.records import (
     Verification,
 )
 from pipeline.model.versions import InterpreterVersion, tag_for
-from pipeline.plan import Job, Plan, ReleasePlan, Selection, make_plan
+from pipeline.plan import Job, Plan, ReleasePlan, Selection, Workers, make_plan
 
 ROOT: Final = Path(__file__).parents[1]
 CONFIGS: Final = ROOT / "translation_configs"
@@ -140,6 +140,11 @@ def make_selection(**overrides: Any) -> Selection:
     )
 
 
+def workers_on(machine: str) -> Workers:
+    """Return a Linux machine that does all work itself."""
+    return Workers(here=Worker(os="linux", machine=machine))
+
+
 def make_plan_for(
     config: Config | None = None,
     revision: Revision | None = None,
@@ -162,7 +167,7 @@ def make_plan_for(
         )
         for name, interpreter in config.interpreters.items()
     }
-    return make_plan(config, wanted, sources, worker_machine=worker_machine)
+    return make_plan(config, wanted, sources, workers_on(worker_machine))
 
 
 def make_release_plan(**overrides: Any) -> ReleasePlan:
@@ -188,7 +193,7 @@ def make_pypy_plan(version: str = "7.3.23", **overrides: Any) -> ReleasePlan:
         language_version="3.11.15",
     )
     selection = make_selection(interpreters=("pypy3.11",))
-    plan = make_plan(config, selection, {"pypy3.11": resolved}, worker_machine="x86_64")
+    plan = make_plan(config, selection, {"pypy3.11": resolved}, workers_on("x86_64"))
     return changed(plan.releases[0], **overrides)
 
 

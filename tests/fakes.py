@@ -30,6 +30,7 @@ from pipeline.errors import CommandError, MissingToolError
 from pipeline.model.configs import Channel, Pin
 from pipeline.plan import Job, Plan, Selection
 from pipeline.run import plan_for
+from tests.factories import workers_on
 
 DATA: Final = Path(__file__).parent / "data"
 ELF: Final = DATA / "toy-linux-x86_64"
@@ -55,17 +56,18 @@ PLATFORM: Final = """
 identifier = "{name}"
 os = "linux"
 machine = "{machine}"
+runs_on = ["{machine}"]
 libc = "glibc"
 word_size = 64
-elf_machine = "{elf}"
-loader = "{loader}"
-glibc_floor = "2.31"
+byte_order = "little"
+binaries = {{ format = "elf", machine = "{elf}", loader = "{loader}", glibc_floor = "2.31" }}
 modes = ["native"]
 release_suffix = "{suffix}"
 nightly_suffix = "{suffix}"
 debian_arch = "{debian}"
 multiarch = "{machine}-linux-gnu"
 oci = {{ os = "linux", architecture = "{debian}" }}
+emulator = "qemu-{machine}"
 versions_json = {{ arch = "x64", platform = "linux" }}
 uv = {{ family = "{machine}", os = "linux", libc = "gnu" }}
 """
@@ -74,21 +76,23 @@ ENVIRONMENTS: Final = """
 [bases.old]
 kind = "bootstrap"
 suite = "bullseye"
+architectures = ["amd64", "arm64"]
 mirrors = ["http://first.test/debian", "http://second.test/debian"]
 
 [bases.new]
 kind = "registry"
+architectures = ["amd64", "arm64"]
 reference = "registry.test/debian@sha256:{digest}"
 
 [environments.translate]
-base = "old"
+bases = ["old"]
 dockerfile = "translate.Dockerfile"
 
 [environments.clean-old]
-base = "old"
+bases = ["old"]
 
 [environments.clean-new]
-base = "new"
+bases = ["new"]
 """
 
 PINS: Final = """
@@ -828,7 +832,7 @@ def make_plan(
     selection = Selection(
         channel=channel, interpreters=interpreters or ("toy",), platforms=platforms
     )
-    return plan_for(ctx, selection, machine)
+    return plan_for(ctx, selection, workers_on(machine))
 
 
 def make_job(ctx: Context, platform: str = "linux-x86_64", machine: str = MACHINE) -> Job:

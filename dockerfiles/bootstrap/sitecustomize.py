@@ -23,6 +23,10 @@ annotator came, and it refused them.
 RPython of PyPy 8 says which phase starts only where PYPYLOG asks for it. It is asked here, since a
 bootstrap interpreter that is a PyPy takes that variable for itself and out of the environment.
 
+RPython asks the machine it runs on what it translates for, in more places than its own switches
+reach: whether memory can be read unaligned, how large a cache is, what the JIT's log is called. In
+a cross translation the machine's name is that of the target (TRANSLATION_MACHINE).
+
 PyPy writes the time of its translation into sys.version. It becomes SOURCE_DATE_EPOCH, the time
 of the source (https://reproducible-builds.org/specs/source-date-epoch/).
 """
@@ -164,6 +168,18 @@ def fixed_time(function, epoch):
 
     return fixed
 
+
+def named(uname, machine):
+    """Return *uname* of the os module with another name of the machine; platform asks it too."""
+
+    def renamed():
+        return uname()[:4] + (machine,)
+
+    return renamed
+
+
+if "TRANSLATION_MACHINE" in os.environ:
+    os.uname = named(os.uname, os.environ["TRANSLATION_MACHINE"])
 
 os.environ["PYPYLOG"] = "translation-task:-"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Assembles the tree of an archive: assemble.sh STEM PROGRAM EXECUTABLE [LINK...]
 # Runs in the translation environment, without network: PROGRAM and the documents in /build/in are
-# read, /build/out is written.
+# read, /build/out is written. STRIP is the tool for the program's platform.
 set -eu
 umask 022
 
@@ -15,7 +15,7 @@ mkdir -p "$top/bin"
 cp -R /build/in/documents/. "$top/"
 install -m 755 "$program" "$top/bin/$executable"
 # The symbol table and debug sections name the build's paths and are most of the size.
-strip --strip-all --remove-section=.comment "$top/bin/$executable"
+"${STRIP:-strip}" --strip-all --remove-section=.comment "$top/bin/$executable"
 for link in "$@"; do
   ln -s "$executable" "$top/bin/$link"
 done

@@ -1,6 +1,7 @@
 """What every stage is given: the ports to the outside, and where to write. It holds no results."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.effects.clock import Now
@@ -17,8 +18,9 @@ class Context:
     """The ports, passed to every stage.
 
     ``root`` is the project's directory, with ``translation_configs/``, ``dockerfiles/`` and
-    ``packaging/``. ``releaser`` is who publishes, for the ledger. With ``dry_run`` finished
-    stages are found, but none is run.
+    ``packaging/``. ``engines`` do the work for single platforms, by identifier, ``engine`` all
+    other. ``releaser`` is who publishes, for the ledger. With ``dry_run`` finished stages are
+    found, but none is run.
     """
 
     root: Path
@@ -30,7 +32,12 @@ class Context:
     console: Console
     now: Now
     releaser: str
+    engines: Mapping[str, Engine] = field(default_factory=dict)
     dry_run: bool = False
+
+    def for_platform(self, platform: str) -> "Context":
+        """Return this context with the engine that does the work for *platform*."""
+        return replace(self, engine=self.engines.get(platform, self.engine))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,20 +37,26 @@ UNKNOWN_STATUS: Final = 255
 
 
 class DockerEngine:
-    """An engine that speaks Docker's API; *workspace* keeps work directories apart."""
+    """An engine that speaks Docker's API; *workspace* keeps work directories apart.
 
-    def __init__(self, workspace: str, client: docker.DockerClient | None = None) -> None:
+    It is at *address* (``ssh://host``, ``tcp://host:2376``), or where ``DOCKER_HOST`` says.
+    """
+
+    def __init__(
+        self, workspace: str, client: docker.DockerClient | None = None, address: str | None = None
+    ) -> None:
         self._workspace = workspace
         self._given = client
+        self._address = address
         self._cleared: set[tuple[str, ...]] = set()
 
     @property
     def _client(self) -> docker.DockerClient:
         if self._given is None:
             try:
-                self._given = docker.from_env(timeout=API_TIMEOUT)
+                self._given = _connected(self._address)
             except DockerException as error:
-                raise _unavailable(error) from error
+                raise _unavailable(error, self._address) from error
         return self._given
 
     def info(self) -> EngineInfo:
@@ -346,10 +352,23 @@ def _engine_errors() -> Iterator[None]:
         raise _unavailable(error) from error
 
 
-def _unavailable(error: Exception) -> EngineUnavailableError:
-    msg = (
-        f"no container engine answers at DOCKER_HOST or the local socket: {error}. Start one "
-        "(systemctl start docker), set DOCKER_HOST, or as root run: "
+def _connected(address: str | None) -> docker.DockerClient:
+    """Return a client of the engine at *address*, which has answered."""
+    if address is None:
+        return docker.from_env(timeout=API_TIMEOUT)
+    # The ssh program knows the user's keys, agents and host aliases; the SDK's own does not.
+    use_ssh = address.startswith("ssh://")
+    return docker.DockerClient(
+        base_url=address, version="auto", timeout=API_TIMEOUT, use_ssh_client=use_ssh
+    )
+
+
+def _unavailable(error: Exception, address: str | None = None) -> EngineUnavailableError:
+    where = address or "DOCKER_HOST or the local socket"
+    remedy = (
+        "Check that address: docker --host ADDRESS version must answer"
+        if address
+        else "Start one (systemctl start docker), set DOCKER_HOST, or as root run: "
         "python -m pipeline doctor --provision"
     )
-    return EngineUnavailableError(msg)
+    return EngineUnavailableError(f"no container engine answers at {where}: {error}. {remedy}")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
-from pipeline.model.platforms import Platform
+from pipeline.model.platforms import Libc, Platform
 from pipeline.model.versions import VersionField
 
 Channel = Literal["release", "nightly"]
@@ -49,12 +49,16 @@ class BootstrapBase(Model):
     """A base image made from Debian's or Ubuntu's packages with mmdebstrap; needs no registry.
 
     Mirrors are tried in order, so that a suite which has moved to the archive is still found.
+    ``architectures`` are those of the suite that they have, by Debian's names. ``libc`` are the C
+    libraries for whose programs there is a loader: musl's needs its package in ``include``.
     ``keyring`` is a file of ``dockerfiles/keyrings/`` with the suite's key, where it is not one
     that Debian's own keyring has.
     """
 
     kind: Literal["bootstrap"]
     suite: Name
+    architectures: Annotated[tuple[Name, ...], Field(min_length=1)]
+    libc: Annotated[tuple[Libc, ...], Field(min_length=1)] = ("glibc",)
     keyring: FileName | None = None
     mirrors: Annotated[tuple[str, ...], Field(min_length=1)]
     components: tuple[Name, ...] = ("main",)
@@ -62,9 +66,14 @@ class BootstrapBase(Model):
 
 
 class RegistryBase(Model):
-    """A base image from a registry, by digest; a tag alone would let the image change."""
+    """A base image from a registry, by digest; a tag alone would let the image change.
+
+    ``architectures`` (Debian's names) and ``libc`` say which platforms it is for.
+    """
 
     kind: Literal["registry"]
+    architectures: Annotated[tuple[Name, ...], Field(min_length=1)]
+    libc: Annotated[tuple[Libc, ...], Field(min_length=1)] = ("glibc",)
     reference: Annotated[str, StringConstraints(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 
 
@@ -72,9 +81,12 @@ Base = Annotated[BootstrapBase | RegistryBase, Field(discriminator="kind")]
 
 
 class EnvironmentConfig(Model):
-    """A container environment: a base image and, on top of it, a file of ``dockerfiles/``."""
+    """A container environment: a base image and, on top of it, a file of ``dockerfiles/``.
 
-    base: Name
+    It is made on the first of ``bases`` that is there for the platform.
+    """
+
+    bases: Annotated[tuple[Name, ...], Field(min_length=1)]
     dockerfile: FileName | None = None
 
 
@@ -155,19 +167,29 @@ class ReleaseBootstrap(Model):
 Bootstrap = Annotated[ImageBootstrap | ReleaseBootstrap, Field(discriminator="kind")]
 
 
+class PlatformTranslation(Model):
+    """What is other on one platform: the environment, the bootstrap interpreter."""
+
+    environment: Name | None = None
+    bootstrap: Bootstrap | None = None
+
+
 class TranslationConfig(Model):
     """What the RPython toolchain is told.
 
     ``jit = true`` is rendered as ``--opt=jit``: ``--jit`` is not an RPython switch, optparse reads
     it as ``--jit-backend``. The toolchain has JIT backends for ``jit_machines``; on machines in
     ``without_jit`` the interpreter is translated with ``--opt=2`` on purpose.
-    The toolchain runs in ``directory`` of the source. ``output`` names the executable, where the
+    It runs in ``environment``, in mode cross in ``cross_environment``, which has compilers for both
+    platforms; and in ``directory`` of the source. ``output`` names the executable, where the
     target allows that; ``products`` are the files and directories of the source tree that
     packaging needs. Times are in seconds: ``timeout`` for the whole step, ``silence`` between two
-    lines of output.
+    lines of output; under an emulator they are ``emulation_factor`` times as long.
+    ``platforms`` has what is other on single platforms.
     """
 
     environment: Name
+    cross_environment: Name | None = None
     bootstrap: Bootstrap
     directory: RelativePath | None = None
     rpython_target: RelativePath
@@ -181,6 +203,8 @@ class TranslationConfig(Model):
     products: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
     timeout: Annotated[int, Field(gt=0)] = 4 * 3600
     silence: Annotated[int, Field(gt=0)] = 3600
+    emulation_factor: Annotated[int, Field(gt=0)] = 20
+    platforms: dict[Name, PlatformTranslation] = Field(default_factory=dict)
 
 
 class PlainPackage(Model):

@@ -48,6 +48,7 @@ def assemble(
         command=("sh", "/build/in/assemble.sh", *words),
         inputs=(inputs, translated.products),
         timeout=TIMEOUT,
+        environment={"STRIP": f"{job.tool_prefix}strip"},
     )
     tree = run_assembly(ctx, job, assembly, environment, temporary, stage) / job.stem
     if not tree.is_dir():

@@ -6,6 +6,7 @@ from typing import Final
 
 from pipeline.errors import TranslationError
 from pipeline.model.configs import ImageBootstrap, ReleaseBootstrap
+from pipeline.model.platforms import Mode
 from pipeline.model.records import CompilerCache, Phase, Resources
 from pipeline.plan import Job
 
@@ -69,9 +70,24 @@ def translation_options(job: Job) -> tuple[str, ...]:
         "--batch",
         f"--gc={translation.gc}",
         f"--opt={'jit' if job.jit else '2'}",
+        *cross_options(job),
         *translation.extra_options,
         *([f"--output={translation.output}"] if translation.output is not None else []),
     )
+
+
+def cross_options(job: Job) -> tuple[str, ...]:
+    """Return the RPython options that make it compile for another platform than its own.
+
+    RPython knows the host and one other platform, called arm, whose programs it runs through
+    ``sb2``: in the environment that only runs its arguments, which the kernel gives to QEMU. That
+    platform suggests the backend of 32-bit ARM, so it is told to ask the compiler.
+    """
+    if job.mode is not Mode.CROSS:
+        return ()
+    options = ("--platform=arm", f"--cc={job.tool_prefix}gcc")
+    backend = ("--jit-backend=auto",) if job.jit else ()
+    return (*options, *backend, "--gcrootfinder=shadowstack")
 
 
 def translation_command(job: Job) -> tuple[str, ...]:
@@ -88,7 +104,7 @@ def translation_command(job: Job) -> tuple[str, ...]:
         *translation.products,
         "--",
         "setarch",
-        job.platform.machine,
+        job.host.machine,
         "--addr-no-randomize",
         *bootstrap_command(job),
         "-m",
@@ -102,8 +118,7 @@ def translation_command(job: Job) -> tuple[str, ...]:
 
 def bootstrap_command(job: Job) -> tuple[str, ...]:
     """Return the argv of the Python 2.7 that runs the toolchain."""
-    bootstrap = job.interpreter.translation.bootstrap
-    match bootstrap:
+    match job.bootstrap_config:
         case ImageBootstrap(argv=argv):
             return argv
         case ReleaseBootstrap(options=options):
@@ -127,9 +142,11 @@ def make_variables(make_jobs: int) -> dict[str, str]:
 def translation_environment(job: Job) -> dict[str, str]:
     """Return the variables that are part of what decides the binary, all of them fixed."""
     toolchain = TOOLCHAIN if job.interpreter.source.toolchain else SOURCE
+    cross = {"SB2": "/", "TRANSLATION_MACHINE": job.platform.machine}
     return {
-        **job.interpreter.translation.bootstrap.environment,
+        **job.bootstrap_config.environment,
         **FIXED_VARIABLES,
+        **(cross if job.mode is Mode.CROSS else {}),
         "PYPY_USESSION_BASENAME": "translation",
         "PYTHONPATH": f"{SHIM}:{toolchain}",
         "SOURCE_DATE_EPOCH": str(job.revision.epoch),

@@ -54,13 +54,14 @@ def translation_inputs(
         "environment": environment.digest,
         "platform": job.platform.identifier,
         "mode": job.mode,
+        "host": job.host.identifier,
         "options": translation_options(job),
         "target": [
             translation.directory,
             translation.rpython_target,
             *translation.target_options,
         ],
-        "bootstrap": [translation.bootstrap, job.bootstrap],
+        "bootstrap": [job.bootstrap_config, job.bootstrap],
         "variables": translation_environment(job),
         "products": translation.products,
     }
@@ -162,8 +163,8 @@ def _container_step(
         inputs=inputs,
         output=OUTPUT,
         seccomp=_seccomp(ctx),
-        timeout=job.interpreter.translation.timeout,
-        silence=job.interpreter.translation.silence,
+        timeout=job.interpreter.translation.timeout * job.time_factor,
+        silence=job.interpreter.translation.silence * job.time_factor,
     )
 
 

@@ -87,7 +87,7 @@ def _is_for_windows(name: str, program: Path) -> Verdict:
 
 
 def _machine(tree: Tree) -> Verdict:
-    expected = tree.job.platform.elf_machine
+    expected = tree.job.platform.binaries.machine
     findings = tuple(
         Finding(file=name, found=f"machine {binary.header.machine_type.name}", expected=expected)
         for name, binary in tree.binaries
@@ -97,27 +97,24 @@ def _machine(tree: Tree) -> Verdict:
 
 
 def _floor(tree: Tree) -> Verdict:
+    """No symbol of a newer glibc than declared is needed; on another C library none of glibc's."""
     declared = tree.job.platform.glibc_floor
+    limit = f"the declared floor {declared}" if declared else f"none: {tree.job.platform.libc}"
     findings = []
     for name, binary in tree.binaries:
         for version, library in _glibc_needs(tree, name):
-            if _ordered(version) > _ordered(declared):
+            if _ordered(version) > _ordered(declared or "0"):
                 symbols = ", ".join(_symbols_with(binary, f"{GLIBC}{version}")[:5])
-                findings.append(
-                    Finding(
-                        file=name,
-                        found=f"{symbols} of {library} needs glibc {version}",
-                        expected=f"at most the declared floor {declared}",
-                    )
-                )
-    measured = f"glibc {glibc_floor(tree)} (declared {declared})"
+                found = f"{symbols} of {library} needs glibc {version}"
+                findings.append(Finding(file=name, found=found, expected=f"at most {limit}"))
+    measured = f"glibc {glibc_floor(tree)} (declared {declared})" if declared else "no glibc"
     return Verdict(measured=measured, findings=tuple(findings))
 
 
 def _needed(tree: Tree) -> Verdict:
     """Every library that is needed is the system's and allowed, or in the archive and found."""
     rules = tree.job.interpreter.verify
-    system = {*rules.needed, tree.job.platform.loader}
+    system = {*rules.needed, *filter(None, [tree.job.platform.loader])}
     findings, seen = [], set()
     for name, binary in tree.binaries:
         allowed = system | set(rules.needed_by.get(tree.below_top(name), ()))

@@ -34,9 +34,10 @@ from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
 from pipeline.environment import ready_environment
 from pipeline.model.configs import ImageBootstrap
+from pipeline.model.platforms import Worker
 from pipeline.model.records import Environment, Phase, Resources
 from pipeline.model.versions import InterpreterVersion
-from pipeline.plan import Job, Selection
+from pipeline.plan import Job, Selection, Workers
 from pipeline.run import plan_for
 from pipeline.source.runner import BUILDER
 from pipeline.stages import Stage, make_job
@@ -214,11 +215,12 @@ def prepared(arguments: argparse.Namespace) -> Bench:
         version=InterpreterVersion.parse(version) if version else None,
     )
     with work.locked():
-        (release,) = plan_for(ctx, selection, platform.machine()).releases
+        (release,) = plan_for(
+            ctx, selection, Workers(here=Worker(os="linux", machine=platform.machine()))
+        ).releases
         (job,) = release.jobs
         outcome = make_job(ctx, job, Stage.SOURCE)
-        name = job.interpreter.translation.environment
-        environment = ready_environment(ctx, name, job.platform)
+        environment = ready_environment(ctx, job.environment, job.placement)
     if arguments.goal != GOALS[-1]:
         job = up_to(job, arguments.goal)
     source = outcome.source.directory / outcome.source.record.archive

@@ -15,6 +15,7 @@ from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
 from pipeline.environment import ready_environment
 from pipeline.errors import ImageError
+from pipeline.model.platforms import Placement
 from tests.integration.conftest import Project
 
 pytestmark = [pytest.mark.docker, pytest.mark.qemu, pytest.mark.network, pytest.mark.slow]
@@ -42,7 +43,7 @@ def test_a_foreign_base_is_bootstrapped_and_runs(project: Project) -> None:
     ctx = context(project)
     foreign = ctx.config.platforms[FOREIGN]
 
-    environment = ready_environment(ctx, "clean-bookworm", foreign)
+    environment = ready_environment(ctx, "clean-newer", Placement(host=foreign))
 
     assert ctx.engine.image_machine(environment.image_id) == foreign.oci.architecture
     with ctx.engine.session(environment.image_id) as session:
@@ -54,7 +55,7 @@ def test_an_image_of_another_architecture_is_refused(project: Project) -> None:
     """A native image under the foreign platform's name would build the wrong binaries."""
     ctx = context(project)
     native = next(row for row in ctx.config.platforms.values() if row.machine == platform.machine())
-    image = ready_environment(ctx, "clean-bookworm", native).image_id
+    image = ready_environment(ctx, "clean-newer", Placement(host=native)).image_id
     reference = "localhost/debian@sha256:" + "0" * 64
     project.edit("environments.toml", ("[bases.bookworm]", "[bases.unused]"))
     text = (project.configs / "environments.toml").read_text()
@@ -73,7 +74,7 @@ def test_an_image_of_another_architecture_is_refused(project: Project) -> None:
     foreign = wrong.config.platforms[FOREIGN]
 
     with pytest.raises(ImageError, match=f"needs {foreign.oci.architecture}"):
-        ready_environment(wrong, "clean-bookworm", foreign)
+        ready_environment(wrong, "clean-newer", Placement(host=foreign))
 
 
 def test_doctor_sees_the_emulator(project: Project) -> None:

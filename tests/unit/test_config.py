@@ -327,9 +327,9 @@ def test_a_value_of_another_form_is_shown_with_its_key(
         ),
         pytest.param(
             "environments.toml",
-            '[environments.clean-bookworm]\nbase = "bookworm"',
-            '[environments.clean-bookworm]\nbase = "bokworm"',
-            "environments.toml: key environments.clean-bookworm.base: unknown base 'bokworm'. "
+            '[environments.clean-newer]\nbases = ["bookworm", ',
+            '[environments.clean-newer]\nbases = ["bokworm", ',
+            "environments.toml: key environments.clean-newer.bases: unknown base 'bokworm'. "
             "Did you mean 'bookworm'? Allowed: bookworm, bullseye, focal.",
             id="base",
         ),

@@ -241,7 +241,8 @@ def test_a_clock_may_be_a_little_off(seconds: int, machine: Machine) -> None:
 
 def test_bases_from_registries_need_no_mmdebstrap(machine: Machine) -> None:
     missing("mmdebstrap")(machine)
-    base = RegistryBase(kind="registry", reference=f"debian@sha256:{digest('debian')}")
+    reference = f"debian@sha256:{digest('debian')}"
+    base = RegistryBase(kind="registry", architectures=("amd64",), reference=reference)
     config = machine.world.ctx.config.model_copy(update={"bases": {"old": base}})
     machine.world = machine.world.again(config=config)
 

@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from pipeline.environment import environment_recipe, ready_environment, recorded_environment
-from pipeline.errors import EngineUnavailableError, ImageError, MissingToolError, UnknownNameError
+from pipeline.errors import EngineUnavailableError, ImageError, MissingToolError
+from pipeline.model.platforms import Placement
 from pipeline.model.records import Environment
 from tests.fakes import Answer, World, digest, make_world, replace_text, write_text
 
@@ -19,8 +20,12 @@ def world(tmp_path: Path) -> World:
     return make_world(tmp_path / "project")
 
 
+def on(world: World, platform: str = "linux-x86_64") -> Placement:
+    return Placement(host=world.ctx.config.platforms[platform])
+
+
 def made(world: World, name: str = "translate", platform: str = "linux-x86_64") -> Environment:
-    return ready_environment(world.ctx, name, world.ctx.config.platforms[platform])
+    return ready_environment(world.ctx, name, on(world, platform))
 
 
 def configs(world: World, name: str) -> Path:
@@ -59,8 +64,8 @@ def change_packages(world: World) -> None:
 def change_base(world: World) -> None:
     replace_text(
         configs(world, "environments.toml"),
-        'base = "old"\ndockerfile',
-        'base = "new"\ndockerfile',
+        'bases = ["old"]\ndockerfile',
+        'bases = ["new"]\ndockerfile',
     )
 
 
@@ -182,19 +187,16 @@ def test_another_work_directory_finds_the_engine_s_image(world: World, tmp_path:
 
 
 def test_what_is_recorded_needs_no_engine(world: World) -> None:
-    platform = world.ctx.config.platforms["linux-x86_64"]
     first = made(world)
     world.engine.silent = EngineUnavailableError("down")
 
-    recorded = recorded_environment(world.ctx, "translate", platform)
+    recorded = recorded_environment(world.ctx, "translate", on(world))
 
     assert recorded == first
 
 
 def test_nothing_is_recorded_of_an_environment_that_was_never_made(world: World) -> None:
-    platform = world.ctx.config.platforms["linux-x86_64"]
-
-    assert recorded_environment(world.ctx, "translate", platform) is None
+    assert recorded_environment(world.ctx, "translate", on(world)) is None
 
 
 def test_a_base_is_bootstrapped_reproducibly(world: World) -> None:
@@ -329,8 +331,7 @@ def test_an_image_for_another_architecture_is_refused(name: str, world: World) -
     with pytest.raises(ImageError, match="is for arm64, but linux-x86_64 needs amd64"):
         made(world, name)
 
-    platform = world.ctx.config.platforms["linux-x86_64"]
-    assert recorded_environment(world.ctx, name, platform) is None
+    assert recorded_environment(world.ctx, name, on(world)) is None
 
 
 @pytest.mark.parametrize(
@@ -352,9 +353,9 @@ def test_a_missing_dockerfile_is_named(world: World) -> None:
         made(world)
 
 
-def test_an_unknown_base_is_refused_with_those_that_exist(world: World) -> None:
-    bases = {"olds": world.ctx.config.bases["old"]}
-    ctx = world.again(config=world.ctx.config.model_copy(update={"bases": bases})).ctx
+def test_an_environment_that_a_platform_does_not_have_is_refused(world: World) -> None:
+    replace_text(configs(world, "environments.toml"), '["amd64", "arm64"]', '["arm64"]')
+    ctx = world.again().ctx
 
-    with pytest.raises(UnknownNameError, match="Did you mean 'olds'"):
-        environment_recipe(ctx, "translate", ctx.config.platforms["linux-x86_64"])
+    with pytest.raises(ImageError, match=r"none of its bases \(old\) has linux-x86_64"):
+        environment_recipe(ctx, "translate", on(world))

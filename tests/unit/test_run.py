@@ -17,6 +17,7 @@ from pipeline.model.naming import LEDGER_KEY
 from pipeline.plan import Plan, Selection
 from pipeline.run import Outcome, plan_for, run_plan
 from pipeline.stages import Stage
+from tests.factories import workers_on
 from tests.fakes import (
     MACHINE,
     Ran,
@@ -205,11 +206,11 @@ def test_an_unknown_interpreter_is_refused_before_its_source_is_looked_for(world
     selection = Selection(channel="release", interpreters=("tyo",))
 
     with pytest.raises(UnknownNameError, match="Did you mean 'toy'"):
-        plan_for(world.ctx, selection, MACHINE)
+        plan_for(world.ctx, selection, workers_on(MACHINE))
 
 
 def test_a_platform_of_another_machine_is_refused(world: World) -> None:
     selection = Selection(channel="release", interpreters=("toy",), platforms=("linux-aarch64",))
 
-    with pytest.raises(PlatformError, match="this worker is x86_64"):
-        plan_for(world.ctx, selection, MACHINE)
+    with pytest.raises(PlatformError, match="cannot be translated in any way on this worker"):
+        plan_for(world.ctx, selection, workers_on(MACHINE))

@@ -37,6 +37,7 @@ from tests.factories import (
 )
 
 DIGEST = "a" * 64
+AMD64: Final = {"architectures": ["amd64"]}
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,14 @@ DIGEST = "a" * 64
 )
 def test_an_image_from_a_registry_is_named_by_digest_only(reference: str) -> None:
     with pytest.raises(ValidationError, match="String should match pattern"):
-        RegistryBase(kind="registry", reference=reference)
+        RegistryBase(kind="registry", architectures=("amd64",), reference=reference)
 
 
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        ({"kind": "registry", "reference": f"debian@sha256:{DIGEST}"}, RegistryBase),
-        ({"kind": "bootstrap", "suite": "bookworm", "mirrors": ["http://m"]}, BootstrapBase),
+        ({"kind": "registry", "reference": f"debian@sha256:{DIGEST}", **AMD64}, RegistryBase),
+        ({"kind": "bootstrap", "suite": "sid", "mirrors": ["http://m"], **AMD64}, BootstrapBase),
     ],
     ids=["registry", "bootstrap"],
 )
@@ -68,7 +69,7 @@ def test_a_base_is_of_the_kind_that_it_says(data: dict[str, Any], kind: type) ->
 
 def test_a_bootstrapped_base_needs_a_mirror() -> None:
     with pytest.raises(ValidationError, match="mirrors"):
-        BootstrapBase(kind="bootstrap", suite="bookworm", mirrors=())
+        BootstrapBase(kind="bootstrap", suite="bookworm", architectures=("amd64",), mirrors=())
 
 
 @pytest.mark.parametrize(
@@ -287,8 +288,28 @@ def test_a_path_in_an_interpreter_cannot_leave_the_configuration() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    [{"os": "plan9"}, {"libc": "musl"}, {"glibc_floor": "3.0"}, {"modes": ("cross",)}],
-    ids=["system", "musl", "glibc-3", "cross"],
+    [
+        {"os": "plan9"},
+        {"libc": "dietlibc"},
+        {"libc": "musl"},
+        {"modes": ()},
+        {"modes": ("cross",)},
+        {"cross": {"hosts": ["linux-aarch64"], "prefix": "x86_64-linux-gnu"}},
+        {"oci": None},
+        {"os": "darwin"},
+        {"binaries": {"format": "pe", "machine": "AMD64"}},
+    ],
+    ids=[
+        "system",
+        "libc",
+        "musl-with-glibcs-floor",
+        "no-mode",
+        "cross-without-compiler",
+        "compiler-without-cross",
+        "no-containers",
+        "macos-with-containers",
+        "programs-of-windows",
+    ],
 )
 def test_a_platform_that_no_code_handles_is_refused(override: dict[str, Any]) -> None:
     fields = make_platform().model_dump()

@@ -20,7 +20,7 @@ def world(tmp_path: Path) -> World:
 
 def run(world: World, temporary: Path, **environment: str) -> Path:
     job = make_job(world.ctx)
-    image = ready_environment(world.ctx, "translate", job.platform)
+    image = ready_environment(world.ctx, "translate", job.placement)
     assembly = Assembly(
         command=("make", "tree"), inputs=(), timeout=77, environment=dict(environment)
     )

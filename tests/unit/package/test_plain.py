@@ -44,7 +44,7 @@ def translated(tmp_path: Path) -> Translated:
 
 def assembled(world: World, translated: Translated, job: Job | None = None) -> Assembled:
     job = job or make_job(world.ctx)
-    environment = ready_environment(world.ctx, "translate", job.platform)
+    environment = ready_environment(world.ctx, "translate", job.placement)
     temporary = world.ctx.root / "temporary"
     temporary.mkdir()
     with stage_output(world.ctx) as stage:

@@ -94,7 +94,7 @@ class Packager:
 
 
 def assembled(world: World, job: Job) -> Assembled:
-    environment = ready_environment(world.ctx, "translate", job.platform)
+    environment = ready_environment(world.ctx, "translate", job.placement)
     temporary = world.ctx.root / "temporary"
     temporary.mkdir()
     for name in ("source.tar", "products.tar"):

@@ -45,7 +45,7 @@ def described(world: World, job: Job) -> BuildInfo:
 
 
 def packed(world: World, job: Job, info: BuildInfo) -> tuple[Package, Path]:
-    environment = ready_environment(world.ctx, "translate", job.platform)
+    environment = ready_environment(world.ctx, "translate", job.placement)
     products = world.ctx.root / "products.tar"
     program = Entry(path="build/source/toy", content=ELF, executable=True)
     write_archive(products, [program], epoch=EPOCH)

@@ -14,7 +14,7 @@ from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan, ReleasePlan, Selection
 from pipeline.run import plan_for
 from pipeline.sign.release import make_manifest, release_files, sign_inputs, sign_release
-from tests.factories import make_artifact, make_pypy_plan
+from tests.factories import make_artifact, make_pypy_plan, workers_on
 from tests.fakes import (
     KEY,
     MACHINE,
@@ -150,7 +150,7 @@ def test_only_a_final_release_is_stable(
         }
     )
 
-    manifest = manifest_of(plan_for(world.ctx, selection, MACHINE))
+    manifest = manifest_of(plan_for(world.ctx, selection, workers_on(MACHINE)))
 
     assert manifest.stable is stable
 

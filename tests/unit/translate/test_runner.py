@@ -50,7 +50,7 @@ def job(world: World) -> Job:
 
 @pytest.fixture
 def environment(world: World, job: Job) -> Environment:
-    return ready_environment(world.ctx, "translate", job.platform)
+    return ready_environment(world.ctx, "translate", job.placement)
 
 
 def run(world: World, job: Job, environment: Environment, source: Path = ELF) -> Translation:
@@ -128,7 +128,7 @@ def test_equal_products_are_packed_to_equal_bytes(
     other = make_world(tmp_path / "elsewhere")
     there = make_job(other.ctx)
 
-    second = run(other, there, ready_environment(other.ctx, "translate", there.platform))
+    second = run(other, there, ready_environment(other.ctx, "translate", there.placement))
 
     assert second.sha256 == first.sha256
 

@@ -13,6 +13,7 @@ from pipeline.environment import ready_environment
 from pipeline.errors import DigestMismatchError, GateError, PipelineError
 from pipeline.model.artifacts import Artifact
 from pipeline.model.configs import InterpreterConfig
+from pipeline.model.platforms import Placement
 from pipeline.model.records import Environment, Package, Verification
 from pipeline.verify.runner import Packed, verify, verify_inputs
 from tests.crafted import (
@@ -49,8 +50,8 @@ def craft(world: World) -> Craft:
 
 @pytest.fixture
 def environments(world: World, craft: Craft) -> tuple[Environment, ...]:
-    names = craft.job.interpreter.verify.environments
-    return tuple(ready_environment(world.ctx, name, craft.job.platform) for name in names)
+    place = Placement(host=craft.job.platform)
+    return tuple(ready_environment(world.ctx, name, place) for name in craft.job.verified_in)
 
 
 def packed(craft: Craft, directory: Path) -> Packed:
