@@ -18,15 +18,14 @@ from pipeline.effects.context import Context
 from pipeline.effects.process import Tool
 from pipeline.errors import EngineUnavailableError, MissingToolError, PipelineError, PreflightError
 from pipeline.model.configs import BootstrapBase, ChannelConfig
+from pipeline.preflight import BINFMT, GIB, REGISTER, emulator_is_ready
 from pipeline.sign.gpg import QUICKSTART, usable_key
 from pipeline.sign.release import signing_keyring
 
-GIB: Final = 1 << 30
 LEAST_MEMORY: Final = 2 * GIB
 LEAST_DISK: Final = 4 * GIB
 LARGEST_SKEW: Final = 300.0
 CLOCK_SOURCES: Final = ("http://deb.debian.org/", "https://pypi.org/")
-BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
 SYSTEMD: Final = Path("/run/systemd/system")
 DOCKER_SOCKET: Final = Path("/var/run/docker.sock")
 ENGINE_WAIT: Final = 60
@@ -266,20 +265,18 @@ def _bootstrap(ctx: Context) -> CheckResult:
 def _emulation(ctx: Context) -> Iterator[CheckResult]:
     """Emulators are for platforms of other architectures; native work does without."""
     here = platform.machine()
-    for row in ctx.config.platforms.values():
-        if row.machine == here:
-            continue
-        emulator = BINFMT / f"qemu-{row.machine}"
-        registered = emulator.exists()
-        flags = emulator.read_text(encoding="ascii") if registered else ""
-        # F keeps the emulator open, so that it works inside containers which do not have it.
-        ready = registered and "F" in flags.partition("flags: ")[2].split("\n")[0]
+    foreign = {
+        row.emulator: row
+        for row in ctx.config.platforms.values()
+        if row.emulator is not None and here not in row.runs_on
+    }
+    for emulator, row in foreign.items():
+        ready = emulator_is_ready(row)
         yield CheckResult(
             name=f"emulation of {row.machine}",
             status=Status.OK if ready else Status.WARNING,
-            found=f"{emulator.name} {'registered' if ready else 'not registered (flag F)'}",
-            fix="Install qemu-user-static and binfmt-support, mount binfmt_misc, run "
-            "update-binfmts --import; or as root: python -m pipeline doctor --provision",
+            found=f"{emulator} {'registered' if ready else 'not registered (flag F)'}",
+            fix=REGISTER,
         )
 
 

@@ -74,7 +74,7 @@ def environment_recipe(ctx: Context, name: str, placement: Placement) -> dict[st
         "version": VERSION,
         "base": _base_recipe(base),
         "dockerfile": _dockerfile(ctx, dockerfile).decode() if dockerfile else None,
-        "arguments": _arguments(placement),
+        "arguments": _arguments(ctx, name, placement),
         "platform": str(placement.host.oci),
     }
 
@@ -96,12 +96,13 @@ def _base(ctx: Context, name: str, placement: Placement) -> tuple[str, Base]:
     return found
 
 
-def _arguments(placement: Placement) -> dict[str, str]:
-    """Return what the Dockerfile of an environment with a cross compiler is told."""
-    target = placement.target
+def _arguments(ctx: Context, name: str, placement: Placement) -> dict[str, str]:
+    """Return what the environment's Dockerfile is told beside its base."""
+    configured, target = ctx.config.environments[name].arguments, placement.target
     if target is None or target.debian_arch is None or target.cross is None:
-        return {}
-    return {"TARGET_ARCH": target.debian_arch, "PREFIX": target.cross.prefix}
+        return configured
+    told = {"TARGET_ARCH": target.debian_arch, "PREFIX": target.cross.prefix}
+    return {**configured, **told, "LOADER": target.loader or ""}
 
 
 def _record_path(ctx: Context, name: str, placement: Placement) -> Path:
@@ -130,7 +131,7 @@ def _image(ctx: Context, name: str, placement: Placement, step: Step) -> str:
     base_id = _base_image(ctx, base_name, base, host, step)
     step.phase(f"build {dockerfile}")
     files = [Entry(path="Dockerfile", content=_dockerfile(ctx, dockerfile))]
-    return _build(ctx, files, tag, {"BASE": base_id, **_arguments(placement)}, host)
+    return _build(ctx, files, tag, {"BASE": base_id, **_arguments(ctx, name, placement)}, host)
 
 
 def _base_image(ctx: Context, name: str, base: Base, platform: Platform, step: Step) -> str:

@@ -86,6 +86,12 @@ class Job(Model):
         return self.interpreter.translation.emulation_factor if emulated else 1
 
     @property
+    def run_factor(self) -> int:
+        """How many times as long as the config says the platform's own programs may take."""
+        emulated = self.mode is not Mode.NATIVE
+        return self.interpreter.translation.emulation_factor if emulated else 1
+
+    @property
     def _own(self) -> PlatformTranslation:
         """What the config says of this platform alone."""
         platforms = self.interpreter.translation.platforms

@@ -36,6 +36,7 @@ from pipeline.model.records import (
 from pipeline.package import runner as package_stage
 from pipeline.package.assembly import Translated
 from pipeline.plan import Job, Plan, ReleasePlan
+from pipeline.preflight import require_fit, require_runnable
 from pipeline.publish import files as publish_stage
 from pipeline.publish.ledger import read_ledger, record_published
 from pipeline.publish.projections import project, stale_indexes
@@ -414,7 +415,10 @@ def _once_in(
         if len(environments) < len(names) or not _is_finished(ctx, stage, contained, environments):
             if ctx.dry_run:
                 raise NotFinished(stage)
+            require_fit(ctx, job)
             environments = tuple(ready_environment(ctx, name, placement) for name in names)
+            if stage is Stage.TRANSLATE:
+                require_runnable(ctx, job, environments[0])
         key = contained.key(environments)
     return _once(
         ctx,

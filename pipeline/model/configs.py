@@ -83,11 +83,13 @@ Base = Annotated[BootstrapBase | RegistryBase, Field(discriminator="kind")]
 class EnvironmentConfig(Model):
     """A container environment: a base image and, on top of it, a file of ``dockerfiles/``.
 
-    It is made on the first of ``bases`` that is there for the platform.
+    It is made on the first of ``bases`` that is there for the platform. ``arguments`` are those of
+    the Dockerfile.
     """
 
     bases: Annotated[tuple[Name, ...], Field(min_length=1)]
     dockerfile: FileName | None = None
+    arguments: dict[str, str] = Field(default_factory=dict)
 
 
 class EnvironmentsFile(Model):
@@ -185,7 +187,8 @@ class TranslationConfig(Model):
     target allows that; ``products`` are the files and directories of the source tree that
     packaging needs. Times are in seconds: ``timeout`` for the whole step, ``silence`` between two
     lines of output; under an emulator they are ``emulation_factor`` times as long.
-    ``platforms`` has what is other on single platforms.
+    ``memory`` is what a translation needs, in GiB. ``platforms`` has what is other on single
+    platforms.
     """
 
     environment: Name
@@ -204,6 +207,7 @@ class TranslationConfig(Model):
     timeout: Annotated[int, Field(gt=0)] = 4 * 3600
     silence: Annotated[int, Field(gt=0)] = 3600
     emulation_factor: Annotated[int, Field(gt=0)] = 20
+    memory: Annotated[int, Field(gt=0)] = 2
     platforms: dict[Name, PlatformTranslation] = Field(default_factory=dict)
 
 

@@ -29,11 +29,12 @@ from pipeline.package.assembly import (
 )
 from pipeline.plan import Job
 from pipeline.source.runner import BUILDER
-from pipeline.translate.command import FIXED_VARIABLES
+from pipeline.translate.command import FIXED_VARIABLES, SEARCH_PATH
 from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compiler_cache
 
 PACKAGER: Final = "steps/run_packager.py"
 WHEELS: Final = "/build/in/wheels"
+CROSS_TOOLS: Final = "/usr/local/cross"
 MODULES_NAME: Final = "modules.json"
 DEBUG_SUFFIX: Final = ".debug"
 # What the packager or the build of the modules leaves behind; nothing may depend on it.
@@ -66,10 +67,33 @@ class BuiltModules(Model):
     failed: tuple[str, ...]
 
 
-def given_inputs(ctx: Context, package: PyPyPackage) -> dict[str, str]:
+def packager_variables(job: Job) -> dict[str, str]:
+    """Return the packager's environment.
+
+    In a cross translation the fresh interpreter runs under QEMU, and the compiler that it starts is
+    the cross compiler; without ``CC`` its modules would come out for the host, under the target's
+    name. ``MACHINE`` is for OpenSSL's configuration, ``host_alias`` for autoconf's. The packager
+    itself finds the target's tools first.
+    """
+    prefix = job.tool_prefix
+    if not prefix:
+        return VARIABLES
+    return {
+        **VARIABLES,
+        "AR": f"{prefix}ar",
+        "CC": f"{prefix}gcc",
+        "LDSHARED": f"{prefix}gcc -shared",
+        "MACHINE": job.platform.machine,
+        "PATH": f"{CROSS_TOOLS}:{SEARCH_PATH}",
+        "RANLIB": f"{prefix}ranlib",
+        "host_alias": prefix.removesuffix("-"),
+    }
+
+
+def given_inputs(ctx: Context, job: Job) -> dict[str, str]:
     """Return what the packager is given beside the translation: files by digest, and variables."""
-    pins = {name: ctx.config.pins[name].sha256 for name in package.pins}
-    return {PACKAGER: sha256_of(_packager(ctx)), **pins, **VARIABLES}
+    pins = {name: ctx.config.pins[name].sha256 for name in _config(job).pins}
+    return {PACKAGER: sha256_of(_packager(ctx)), **pins, **packager_variables(job)}
 
 
 def assemble(
@@ -94,8 +118,8 @@ def assemble(
     assembly = Assembly(
         command=("pypy", "/build/in/run_packager.py", "/build/in/settings.json"),
         inputs=(translated.source, translated.products, inputs, cache),
-        timeout=package.timeout,
-        environment=VARIABLES,
+        timeout=package.timeout * job.run_factor,
+        environment=packager_variables(job),
     )
     output = run_assembly(ctx, job, assembly, environment, temporary, stage)
     keep_compiler_cache(ctx, job, output)

@@ -51,7 +51,7 @@ def package_inputs(
         "given": (
             plain.input_digests(ctx, job)
             if isinstance(package, PlainPackage)
-            else pypy.given_inputs(ctx, package)
+            else pypy.given_inputs(ctx, job)
         ),
     }
 

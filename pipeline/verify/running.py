@@ -88,7 +88,7 @@ class Installed:
         }
         return self.session.call(
             tuple(_replaced(word, places) for word in argv),
-            timeout=timeout,
+            timeout=timeout * self.job.run_factor,
             environment=environment,
             directory=SCRATCH,
         )

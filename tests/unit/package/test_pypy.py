@@ -19,10 +19,18 @@ from pipeline.package.pypy import (
     assemble,
     debug_entries,
     given_inputs,
+    packager_variables,
     tree_entries,
 )
 from pipeline.plan import Job
-from tests.factories import changed, make_config, make_pin, make_pypy_job, make_pypy_package
+from tests.factories import (
+    changed,
+    make_config,
+    make_pin,
+    make_platform,
+    make_pypy_job,
+    make_pypy_package,
+)
 from tests.fakes import (
     Ran,
     World,
@@ -352,11 +360,13 @@ def test_symbols_are_where_a_debugger_finds_them_and_no_programs(tree: Path) -> 
     ]
 
 
-def test_every_pin_and_the_packager_s_driver_are_inputs(world: World, package: PyPyPackage) -> None:
-    before = given_inputs(world.ctx, package)
+def test_every_pin_and_the_packager_s_driver_are_inputs(
+    world: World, job: Job, package: PyPyPackage
+) -> None:
+    before = given_inputs(world.ctx, job)
     replace_text(world.ctx.root / "dockerfiles" / "steps" / "run_packager.py", "json", "os")
 
-    after = given_inputs(world.ctx, package)
+    after = given_inputs(world.ctx, job)
 
     digests = {name: world.ctx.config.pins[name].sha256 for name in package.pins}
     script = hashlib.sha256(b"import json\n").hexdigest()
@@ -365,11 +375,23 @@ def test_every_pin_and_the_packager_s_driver_are_inputs(world: World, package: P
 
 
 def test_what_the_compiler_and_the_linker_are_told_decides_the_archives(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = make_pypy_package()
-    before = given_inputs(world.ctx, package)
+    before = given_inputs(world.ctx, job)
 
     monkeypatch.setitem(VARIABLES, "LDFLAGS", "-Wl,-z,now")
 
-    assert given_inputs(world.ctx, package) != before
+    assert given_inputs(world.ctx, job) != before
+
+
+def test_in_a_cross_translation_the_packager_compiles_for_the_target(job: Job) -> None:
+    platform = make_platform("linux-aarch64")
+    cross = changed(job, platform=platform, mode="cross")
+
+    variables = packager_variables(cross)
+
+    assert packager_variables(job) == VARIABLES
+    assert variables["CC"] == "aarch64-linux-gnu-gcc"
+    assert variables["LDSHARED"] == "aarch64-linux-gnu-gcc -shared"
+    assert variables["MACHINE"] == "aarch64"
+    assert variables["PATH"].startswith("/usr/local/cross:/usr/lib/ccache:")
