@@ -181,7 +181,7 @@ def make_info(world: World, job: Job) -> BuildInfo:
         environment=digest("environment"),
         command=("rpython",),
         phases=(),
-        resources=parse_resources(RESOURCES, ""),
+        resources=parse_resources(RESOURCES),
         compiler_cache=CompilerCache(hits=4, misses=10),
     )
     return build_info(world.ctx, job, source, translation, digest("key"))

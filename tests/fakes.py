@@ -41,7 +41,9 @@ BASE_URL: Final = "https://downloads.test"
 KEY: Final = "0123456789ABCDEF0123456789ABCDEF01234567"
 OTHER_KEY: Final = "FEDCBA9876543210FEDCBA9876543210FEDCBA98"
 PACKAGES: Final = "gcc 12.2 amd64\npypy 7.3.3 amd64\n"
-RESOURCES: Final = "90.50 120.25 3.50 524288\n"
+RESOURCES: Final = (
+    '{"group_nanoseconds": null, "peak": 524288, "system": 3.5, "wall": 90.5, "user": 120.25}'
+)
 CCACHE_STATISTICS: Final = "direct_cache_hit\t3\npreprocessed_cache_hit\t1\ncache_miss\t10\n"
 JIT_LOG: Final = "[1] {jit-log-opt-loop\n# Loop 1 (run) : loop with 9 ops\n[2] jit-log-opt-loop}\n"
 GC_LOG: Final = "[1] {gc-minor\n[2] gc-minor}\n[3] {gc-collect-step\n[4] gc-collect-step}\n"
@@ -237,7 +239,7 @@ def write_project(root: Path, *, key: str = KEY) -> Path:
         write_text(configs / path, text)
     write_text(root / "dockerfiles" / "translate.Dockerfile", "ARG BASE\nFROM $BASE\n")
     write_text(root / "dockerfiles" / "bootstrap" / "sitecustomize.py", "import sys\n")
-    write_text(root / "dockerfiles" / "steps" / "translate.sh", "#!/bin/sh\n")
+    write_text(root / "dockerfiles" / "steps" / "run_translation.py", "import json\n")
     write_text(root / "dockerfiles" / "steps" / "run_packager.py", "import json\n")
     write_text(root / "dockerfiles" / "seccomp.json", '{"defaultAction": "SCMP_ACT_ALLOW"}\n')
     write_text(root / "packaging" / "tarball" / "assemble.sh", "#!/bin/sh\n")
@@ -714,13 +716,12 @@ class FakeEngine:
 
 
 def translated(step: ContainerStep) -> Ran:
-    """Do as ``translate.sh`` of a good translation: the products and what was measured come out."""
-    products = step.command[2 : step.command.index("--")]
+    """Do as a good translation: the products and what was measured come out."""
+    products = step.command[5 : step.command.index("--")]
     lines = ("[1] {translation-task", "starting annotate", "[Timer] annotate   --- 20.2 s")
     files: dict[str, bytes | Path] = {
         **{f"products/{product}": ELF for product in products},
-        "resources": RESOURCES.encode(),
-        "cpu-nanoseconds": b"",
+        "resources.json": RESOURCES.encode(),
         "ccache-statistics": CCACHE_STATISTICS.encode(),
         "ccache/0/object": b"compiled",
     }

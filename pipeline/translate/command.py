@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError
 
 from pipeline.errors import TranslationError
+from pipeline.model.base import Model
 from pipeline.model.configs import ImageBootstrap, ReleaseBootstrap
-from pipeline.model.platforms import Mode
+from pipeline.model.platforms import LINUX, Mode
 from pipeline.model.records import CompilerCache, Phase, Resources
 from pipeline.plan import Job
 
@@ -17,8 +20,7 @@ OUTPUT: Final = "/build/out"
 INPUT: Final = "/build/in"
 TEMPORARY: Final = "/build/tmp"
 BOOTSTRAP: Final = "/build/bootstrap"
-RESOURCES_FILE: Final = "resources"
-CPU_FILE: Final = "cpu-nanoseconds"
+RESOURCES_FILE: Final = "resources.json"
 PRODUCTS: Final = "products"
 CCACHE_STATISTICS: Final = "ccache-statistics"
 # The compilers' names lead to ccache first, so nothing that records a compiler sees another name.
@@ -99,13 +101,8 @@ def translation_command(job: Job) -> tuple[str, ...]:
     """
     translation = job.interpreter.translation
     return (
-        "sh",
-        f"{INPUT}/translate.sh",
-        *translation.products,
-        "--",
-        "setarch",
-        job.host.machine,
-        "--addr-no-randomize",
+        *measured_command(job, translation.products),
+        *fixed_addresses(job),
         *bootstrap_command(job),
         "-m",
         "rpython",
@@ -114,6 +111,22 @@ def translation_command(job: Job) -> tuple[str, ...]:
         translation.rpython_target,
         *translation.target_options,
     )
+
+
+def measured_command(job: Job, products: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what stands before a command that makes *products*, so that it is measured.
+
+    The bootstrap interpreter runs that too; with ``-E`` it does without the shim.
+    """
+    program = bootstrap_command(job)[0]
+    return (program, "-E", f"{INPUT}/run_translation.py", SOURCE, OUTPUT, *products, "--")
+
+
+def fixed_addresses(job: Job) -> tuple[str, ...]:
+    """Return what stands before a command that is to find its memory at the same addresses."""
+    if job.host.os != LINUX:
+        return ()
+    return ("setarch", job.host.machine, "--addr-no-randomize")
 
 
 def bootstrap_command(job: Job) -> tuple[str, ...]:
@@ -165,34 +178,49 @@ def phase_times(log: Iterable[str]) -> tuple[Phase, ...]:
     return tuple(Phase(name=match[1], seconds=float(match[2])) for match in found if match)
 
 
-def parse_resources(text: str, cpu_nanoseconds: str) -> Resources:
-    """Read GNU time's line (wall, user and system seconds, the peak in KiB) and the group's CPU.
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-    GNU time misses processes that are never waited for, and RPython's compilers are such; its
-    times stand in where an engine gives containers no control group.
+
+class _Measured(Model):
+    """What ``run_translation.py`` writes: seconds, the peak in KiB, the container's CPU time."""
+
+    wall: Amount
+    user: Amount
+    system: Amount
+    peak: Annotated[int, Field(ge=0)]
+    group_nanoseconds: Annotated[int, Field(ge=0)] | None
+
+
+def parse_resources(text: str) -> Resources:
+    """Read what ``run_translation.py`` measured.
+
+    Processes that are never waited for, and RPython's compilers are such, are in the time of the
+    container's control group alone; where there is none, that of the others stands in.
 
     Raises:
-        TranslationError: they have another form.
+        TranslationError: it has another form.
     """
     try:
-        wall, user, system, peak = text.split()[-4:]
-        group = int(cpu_nanoseconds) / 1e9 if cpu_nanoseconds.strip() else 0.0
-        return Resources(
-            wall_seconds=float(wall),
-            cpu_seconds=round(max(group, float(user) + float(system)), 2),
-            peak_bytes=int(peak) * 1024,
-        )
-    except ValueError as error:
-        msg = f"{RESOURCES_FILE}: not what GNU time writes: {text[:200]!r}"
+        told = _Measured.model_validate_json(text)
+    except ValidationError as error:
+        msg = f"{RESOURCES_FILE}: not what run_translation.py writes: {text[:200]!r}"
         raise TranslationError(msg) from error
+    group = (told.group_nanoseconds or 0) / 1e9
+    return Resources(
+        wall_seconds=told.wall,
+        cpu_seconds=round(max(group, told.user + told.system), 2),
+        peak_bytes=told.peak * 1024,
+    )
 
 
 def parse_ccache(text: str) -> CompilerCache:
-    """Read the lines ``name<tab>number`` of ``ccache --print-stats``.
+    """Read the lines ``name<tab>number`` of ``ccache --print-stats``, none if there is no ccache.
 
     Raises:
-        TranslationError: they are not there.
+        TranslationError: they are others.
     """
+    if not text.strip():
+        return CompilerCache(hits=0, misses=0)
     found = dict(line.split("\t")[:2] for line in text.splitlines() if "\t" in line)
     try:
         hits = int(found["direct_cache_hit"]) + int(found["preprocessed_cache_hit"])

@@ -17,7 +17,6 @@ from pipeline.source.runner import BUILDER
 from pipeline.translate.bootstrap import bootstrap_archives
 from pipeline.translate.command import (
     CCACHE_STATISTICS,
-    CPU_FILE,
     OUTPUT,
     PHASES,
     PRODUCTS,
@@ -37,7 +36,7 @@ from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compi
 
 VERSION: Final = 3
 SECCOMP_PROFILE: Final = "seccomp.json"
-SCRIPT: Final = "steps/translate.sh"
+SCRIPT: Final = "steps/run_translation.py"
 LOG_NAME: Final = "translation.log"
 PRODUCTS_NAME: Final = "products.tar"
 LAST_LINES: Final = 25
@@ -111,7 +110,7 @@ def translate(
         keep_compiler_cache(ctx, job, output)
         stage.step.phase("pack the products")
         products = _pack_products(job, output, stage.directory)
-        resources = parse_resources(_told(output, RESOURCES_FILE), _told(output, CPU_FILE))
+        resources = parse_resources(_told(output, RESOURCES_FILE))
         compiler_cache = parse_ccache(_told(output, CCACHE_STATISTICS))
     text = log_path.read_text(encoding="utf-8")
     (stage.directory / LOG_NAME).write_text(text, encoding="utf-8")
@@ -202,7 +201,7 @@ def _pack_products(job: Job, output: Path, directory: Path) -> dict[str, str]:
 def _told(output: Path, name: str) -> str:
     path = output / name
     if not path.is_file() or path.is_symlink():
-        msg = f"the step wrote no {OUTPUT}/{name}; are GNU time and ccache in the environment?"
+        msg = f"the step wrote no {OUTPUT}/{name}, though it reported success."
         raise TranslationError(msg)
     return path.read_text(encoding="utf-8", errors="replace")
 

@@ -42,12 +42,12 @@ from pipeline.run import plan_for
 from pipeline.source.runner import BUILDER
 from pipeline.stages import Stage, make_job
 from pipeline.translate.command import (
-    CPU_FILE,
     INPUT,
     OUTPUT,
     RESOURCES_FILE,
     SHIM,
     bootstrap_command,
+    measured_command,
     parse_resources,
     phase_times,
     translation_environment,
@@ -132,8 +132,8 @@ class Bench:
         lines: list[str] = []
         work = self.ctx.work.root
         script = work / "script.tar"
-        path = ROOT / "dockerfiles" / "steps" / "translate.sh"
-        entry = Entry(path=f"{INPUT.removeprefix('/')}/translate.sh", content=path)
+        path = ROOT / "dockerfiles" / "steps" / "run_translation.py"
+        entry = Entry(path=f"{INPUT.removeprefix('/')}/{path.name}", content=path)
         write_archive(script, [entry], epoch=1, owner=BUILDER)
         step = ContainerStep(
             name="upstream",
@@ -150,11 +150,8 @@ class Bench:
         if result.status != 0:
             raise SystemExit("\n".join(lines[-LAST_LINES:]))
         unpack(work / "out.tar", work / "unpacked")
-        told = [
-            (work / "unpacked" / Path(OUTPUT).name / name).read_text()
-            for name in (RESOURCES_FILE, CPU_FILE)
-        ]
-        resources = parse_resources(*told)
+        told = work / "unpacked" / Path(OUTPUT).name / RESOURCES_FILE
+        resources = parse_resources(told.read_text())
         return Taken(resources=resources, phases=phase_times(lines), whole=resources.wall_seconds)
 
 
@@ -162,7 +159,7 @@ def upstream_command(job: Job, make_jobs: int) -> tuple[str, ...]:
     """Return how upstream starts the same translation, wrapped to be measured."""
     translation = job.interpreter.translation
     return (
-        *("sh", f"{INPUT}/translate.sh", "--"),
+        *measured_command(job, ()),
         *bootstrap_command(job),
         *("-m", "rpython"),
         *translation_options(job),

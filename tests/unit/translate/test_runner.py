@@ -103,8 +103,7 @@ def making(job: Job, *products: str) -> Job:
 
 
 MEASURED: Final[dict[str, bytes | Path]] = {
-    "resources": RESOURCES.encode(),
-    "cpu-nanoseconds": b"130500000000\n",
+    "resources.json": RESOURCES.replace("null", "130500000000").encode(),
     "ccache-statistics": CCACHE_STATISTICS.encode(),
 }
 
@@ -165,7 +164,7 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
     assert step.image_id == environment.image_id
     assert step.inputs[0] == source
     assert given == [
-        ["build", "build/in", "build/in/translate.sh"],
+        ["build", "build/in", "build/in/run_translation.py"],
         ["build", "build/out", "build/out/ccache"],
     ]
     cpus = world.engine.told.cpus
@@ -324,7 +323,7 @@ def test_the_script_that_runs_the_translation_is_an_input(
     world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
     before = translation_inputs(world.ctx, job, source, environment)
-    replace_text(world.ctx.root / "dockerfiles" / "steps" / "translate.sh", "sh", "bash")
+    replace_text(world.ctx.root / "dockerfiles" / "steps" / "run_translation.py", "json", "os")
 
     assert translation_inputs(world.ctx, job, source, environment) != before
 
