@@ -21,8 +21,10 @@ from pipeline.effects.clock import utc_now
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.effects.docker_engine import DockerEngine
+from pipeline.effects.engine import Engine
 from pipeline.effects.files import WorkDirectory, write_atomically
 from pipeline.effects.http import HttpClient
+from pipeline.effects.native_engine import NativeEngine
 from pipeline.effects.process import ProcessRunner
 from pipeline.effects.server import make_server
 from pipeline.effects.store import LocalStore
@@ -37,6 +39,7 @@ from pipeline.run import plan_for, run_plan
 from pipeline.stages import Stage
 
 INTERRUPTED: Final = 130
+NATIVE: Final = "native"
 BUG: Final = 99
 STAGE_VERBS: Final = {
     Stage.SOURCE: "fetch the pinned inputs and pack the source",
@@ -163,7 +166,8 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_engine_address,
         metavar="PLATFORM=URL",
-        help="send a platform's work to another engine (linux-aarch64=ssh://host); repeatable",
+        help="send a platform's work to another engine (linux-aarch64=ssh://host), or with "
+        f"{NATIVE} for URL do it without containers; repeatable",
     )
 
 
@@ -250,22 +254,25 @@ def _version(text: str) -> InterpreterVersion:
 
 
 def _engine_address(text: str) -> tuple[str, str]:
-    name, equals, address = text.partition("=")
-    if not (name and equals and "://" in address):
-        msg = f"{text!r} is not PLATFORM=URL, as in linux-aarch64=ssh://host"
+    name, _, address = text.partition("=")
+    if not name or not (address == NATIVE or "://" in address):
+        msg = f"{text!r} is not PLATFORM=URL, as in linux-aarch64=ssh://host, or PLATFORM={NATIVE}"
         raise argparse.ArgumentTypeError(msg)
     return name, address
 
 
 def _engines(
     config: Config, arguments: argparse.Namespace, work: WorkDirectory
-) -> dict[str, DockerEngine]:
-    """Return the engines that the command line names for single platforms."""
-    addresses = dict(getattr(arguments, "engine", ()))
+) -> dict[str, Engine]:
+    """Return the engines of single platforms: without containers, or named on the command line."""
+    addresses = {name: NATIVE for name, row in config.platforms.items() if row.oci is None}
+    addresses |= dict(getattr(arguments, "engine", ()))
     for name in addresses:
         known("platform", name, config.platforms, where="command line: --engine")
+    native = NativeEngine(work.path("native"), ProcessRunner())
     return {
-        name: DockerEngine(work.identity(), address=address) for name, address in addresses.items()
+        name: native if address == NATIVE else DockerEngine(work.identity(), address=address)
+        for name, address in addresses.items()
     }
 
 
@@ -274,6 +281,7 @@ def _workers(ctx: Context, machine: str) -> Workers:
     elsewhere = {
         name: Worker(os="linux", machine=engine.info().machine)
         for name, engine in ctx.engines.items()
+        if engine.contained
     }
     here = Worker(os=platform.system().lower(), machine=machine)
     return Workers(here=here, elsewhere=elsewhere)

@@ -25,6 +25,7 @@ from pipeline.model.records import Environment
 
 VERSION: Final = 1
 REPOSITORY: Final = "rpython-pipeline"
+WORKER: Final = "worker"
 BASE_DOCKERFILE: Final = b'FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n'
 BOOTSTRAP_TIMEOUT: Final = 3600
 # mmdebstrap gives every file this time, so that the same packages make the same tar file.
@@ -38,6 +39,8 @@ MMDEBSTRAP: Final = Tool(
 
 def recorded_environment(ctx: Context, name: str, placement: Placement) -> Environment | None:
     """Return what is known of an environment without asking the engine, or None."""
+    if not ctx.engine.contained:
+        return _worker(ctx, name)
     try:
         return Environment.model_validate_json(_record_path(ctx, name, placement).read_bytes())
     except FileNotFoundError:
@@ -54,11 +57,20 @@ def ready_environment(ctx: Context, name: str, placement: Placement) -> Environm
     recorded = recorded_environment(ctx, name, placement)
     if recorded is not None and ctx.engine.has_image(recorded.image_id):
         return recorded
+    if not ctx.engine.contained:
+        return _worker(ctx, name)
     with ctx.console.step(f"environment {name} for {_shown(placement)}") as step:
         image_id = _image(ctx, name, placement, step)
         environment = _described(ctx, name, placement, image_id)
     write_atomically(_record_path(ctx, name, placement), pretty_json(environment))
     return environment
+
+
+def _worker(ctx: Context, name: str) -> Environment:
+    """Return what the worker itself is, where there are no containers: its system and tools."""
+    described = ctx.engine.describe()
+    digest = hashlib.sha256(canonical_json(described)).hexdigest()
+    return Environment(name=name, digest=digest, image_id=WORKER, packages=described)
 
 
 def _shown(placement: Placement) -> str:

@@ -4,9 +4,6 @@ Files go in and out as tar streams, never as bind mounts, so that the engine may
 """
 
 import contextlib
-import queue
-import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,12 +16,11 @@ from docker.models.containers import Container
 
 from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
 from pipeline.effects.process import Completed
+from pipeline.effects.watch import watch
 from pipeline.errors import (
     EngineUnavailableError,
     ImageError,
     PipelineError,
-    StepSilentError,
-    StepTimeoutError,
 )
 
 API_TIMEOUT: Final = 600
@@ -32,7 +28,6 @@ WORKSPACE_LABEL: Final = "org.rpython-pipeline.workspace"
 SESSION_LABEL: Final = "org.rpython-pipeline.session"
 STOP_GRACE: Final = 10
 LAST_LINES: Final = 20
-POLL: Final = 1.0
 UNKNOWN_STATUS: Final = 255
 
 
@@ -41,6 +36,8 @@ class DockerEngine:
 
     It is at *address* (``ssh://host``, ``tcp://host:2376``), or where ``DOCKER_HOST`` says.
     """
+
+    contained: Final = True
 
     def __init__(
         self, workspace: str, client: docker.DockerClient | None = None, address: str | None = None
@@ -70,6 +67,10 @@ class DockerEngine:
             memory=int(told["MemTotal"]),
             storage=str(told.get("DockerRootDir", "")),
         )
+
+    def describe(self) -> tuple[str, ...]:
+        """Return nothing: what decides is in the images."""
+        return ()
 
     def has_image(self, image: str) -> bool:
         """Whether the engine holds an image of this id or reference."""
@@ -271,50 +272,8 @@ def _succeeded(container: Container) -> bool:
 
 def _follow(container: Container, step: ContainerStep, on_line: OnLine) -> int:
     """Pass on the container's lines until it ends; return its exit status."""
-    lines: queue.Queue[str | BaseException | None] = queue.Queue()
-    threading.Thread(target=_read_lines, args=(container, lines), daemon=True).start()
-    started = last_line = time.monotonic()
-    while True:
-        try:
-            line = lines.get(timeout=POLL)
-        except queue.Empty:
-            line = ""
-        now = time.monotonic()
-        if line is None:
-            return int(container.wait()["StatusCode"])
-        if isinstance(line, BaseException):
-            raise line
-        if line:
-            last_line = now
-            on_line(line)
-        if now - started > step.timeout:
-            msg = (
-                f"not finished after {step.timeout:.0f} s, so its container was stopped. If this "
-                f"step may take longer, raise {step.limits}.timeout in its config."
-            )
-            raise StepTimeoutError(msg)
-        if now - last_line > step.silence:
-            msg = (
-                f"wrote nothing for {step.silence:.0f} s, so its container was stopped. If this "
-                f"step may be silent for longer, raise {step.limits}.silence in its config."
-            )
-            raise StepSilentError(msg)
-
-
-def _read_lines(container: Container, lines: queue.Queue[str | BaseException | None]) -> None:
-    """Split the container's output into lines; ends with None, or with what went wrong."""
-    rest = b""
-    try:
-        for chunk in container.logs(stream=True, follow=True):
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                lines.put(line.decode(errors="replace"))
-        if rest:
-            lines.put(rest.decode(errors="replace"))
-    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-        lines.put(error)
-    else:
-        lines.put(None)
+    watch(lambda: container.logs(stream=True, follow=True), step, on_line)
+    return int(container.wait()["StatusCode"])
 
 
 def _save(chunks: Iterator[bytes], path: Path) -> None:

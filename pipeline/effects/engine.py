@@ -72,7 +72,17 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """What the pipeline needs of Docker, Podman or another engine with Docker's API."""
+    """What the pipeline needs of Docker, Podman or another engine with Docker's API.
+
+    ``contained`` is false for the worker itself, which stands in where there are no containers.
+    """
+
+    @property
+    def contained(self) -> bool:
+        """Whether steps run in images that are made for them."""
+
+    def describe(self) -> tuple[str, ...]:
+        """Return what decides what is built here, a line each, where there are no images."""
 
     def info(self) -> EngineInfo:
         """Ask the engine for its properties; raises EngineUnavailableError."""

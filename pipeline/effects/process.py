@@ -5,15 +5,21 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from pipeline.errors import CommandError, MissingToolError
 
 logger = logging.getLogger(__name__)
 
 LAST_LINES = 20
+CHUNK = 1 << 16
+KILLED = 137
+STOP_GRACE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,51 @@ class Tool:
     program: str
     purpose: str
     package: str
+
+
+class Running:
+    """A process that was started, and all that it starts itself."""
+
+    def __init__(self, argv: tuple[str, ...], process: "subprocess.Popen[bytes]") -> None:
+        self._argv = argv
+        self._process = process
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what it writes, as it comes, until it and its heirs have closed their output."""
+        stream = self._process.stdout
+        while stream is not None and (chunk := os.read(stream.fileno(), CHUNK)):
+            yield chunk
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit status."""
+        return self._process.wait()
+
+    def finish(self, timeout: float) -> Completed:
+        """Wait for its end and return what it wrote; after *timeout* seconds it is stopped."""
+        status = None
+        try:
+            stdout, stderr = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            stdout, stderr = self._process.communicate()
+            status = KILLED
+        status = self._process.returncode if status is None else status
+        return Completed(argv=self._argv, status=status, stdout=stdout, stderr=stderr or b"")
+
+    def stop(self) -> None:
+        """End it and all that it started; of one that has ended nothing is left to do."""
+        try:
+            parent = psutil.Process(self._process.pid)
+            family = [*parent.children(recursive=True), parent]
+        except psutil.NoSuchProcess:
+            return
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(family, timeout=STOP_GRACE)
+        for member in alive:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
 
 
 class ProcessRunner:
@@ -97,6 +148,35 @@ class ProcessRunner:
             msg = f"{shlex.join(words)}: exit status {done.returncode}\n{completed.last_lines}"
             raise CommandError(msg)
         return completed
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        directory: Path,
+        environment: Mapping[str, str],
+        errors_apart: bool,
+    ) -> Running:
+        """Start *argv* in *directory*, with *environment* on top of this process's own variables.
+
+        What it writes can be read from what is returned; its errors among it, or apart.
+
+        Raises:
+            MissingToolError: the program is not installed.
+        """
+        logger.debug("start %s", shlex.join(argv))
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                cwd=directory,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if errors_apart else subprocess.STDOUT,
+            )
+        except FileNotFoundError as error:
+            raise MissingToolError(argv[0], purpose="run a step", package=argv[0]) from error
+        return Running(tuple(argv), process)
 
     def find(self, program: str) -> Path | None:
         """Return where *program* is on PATH, or None."""
