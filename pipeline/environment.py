@@ -14,6 +14,7 @@ from typing import Final
 from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context
+from pipeline.effects.engine import WORKER_IMAGE
 from pipeline.effects.files import write_atomically
 from pipeline.effects.process import Tool
 from pipeline.errors import CommandError, ImageError
@@ -70,7 +71,7 @@ def _worker(ctx: Context, name: str) -> Environment:
     """Return what the worker itself is, where there are no containers: its system and tools."""
     described = ctx.engine.describe()
     digest = hashlib.sha256(canonical_json(described)).hexdigest()
-    return Environment(name=name, digest=digest, image_id=WORKER, packages=described)
+    return Environment(name=name, digest=digest, image_id=WORKER_IMAGE, packages=described)
 
 
 def _shown(placement: Placement) -> str:

@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from pipeline.effects.process import Completed
+
+WORKER_IMAGE: Final = "worker"
+"""The only image of an engine without containers: the worker itself."""
 
 OnLine = Callable[[str], None]
 

@@ -18,12 +18,17 @@ from typing import Final, NoReturn
 import psutil
 
 from pipeline.effects.archives import entries_of, unpack, write_archive
-from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
+from pipeline.effects.engine import (
+    WORKER_IMAGE,
+    ContainerStep,
+    EngineInfo,
+    OnLine,
+    StepResult,
+)
 from pipeline.effects.process import Completed, ProcessRunner, Tool
 from pipeline.effects.watch import watch
 from pipeline.errors import ImageError
 
-IMAGE: Final = "worker"
 # What decides what a worker's compiler writes, by the lines that the programs say of themselves.
 DESCRIBED: Final = ("cc", "gcc", "clang", "cl", "make", "nmake", "ld", "strip", "pypy", "python2")
 _PLACES: Final = re.compile(r"(?<![\w./-])/(build|tmp)(?![\w.-])")
@@ -63,11 +68,11 @@ class NativeEngine:
 
     def has_image(self, image: str) -> bool:
         """Whether this is the one image that there is, the machine."""
-        return image == IMAGE
+        return image == WORKER_IMAGE
 
     def image_id(self, reference: str) -> str | None:
         """Return the id of the one image."""
-        return IMAGE if reference == IMAGE else None
+        return WORKER_IMAGE if reference == WORKER_IMAGE else None
 
     def image_machine(self, image: str) -> NoReturn:  # noqa: ARG002 - the port's signature
         """There are no images for architectures."""

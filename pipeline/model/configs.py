@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
-from pipeline.model.platforms import Libc, Platform
+from pipeline.model.platforms import Libc, Os, Platform
 from pipeline.model.versions import VersionField
 
 Channel = Literal["release", "nightly"]
@@ -337,8 +337,8 @@ class VerifyConfig(Model):
     ``test_files`` is a directory of ``translation_configs/`` that is copied beside the archive;
     ``more_files`` are others, copied into it by name. ``toolchain`` are pins that are unpacked
     there, for a test that translates.
-    ``needed`` are the libraries that every binary may need of the system, ``needed_by`` more of
-    them for single files. ``build_paths`` are paths of the build environment that a file is known
+    ``needed`` are the libraries that every binary may need of the system on Linux, ``needed_on``
+    those on other systems, ``needed_by`` more of them for single files. ``build_paths`` are paths of the build environment that a file is known
     to hold. ``report`` prints what the interpreter says of itself, as JSON. ``translation_info``
     has what ``sys.pypy_translation_info`` must say beyond the collector, the JIT and the modules
     of ``target_options``. Keys of ``needed_by`` and ``build_paths`` are paths below the top
@@ -350,6 +350,7 @@ class VerifyConfig(Model):
     more_files: dict[Name, RelativePath] = Field(default_factory=dict)
     toolchain: tuple[Name, ...] = ()
     needed: tuple[str, ...]
+    needed_on: dict[Os, tuple[str, ...]] = Field(default_factory=dict)
     needed_by: dict[RelativePath, tuple[str, ...]] = Field(default_factory=dict)
     build_paths: dict[RelativePath, tuple[str, ...]] = Field(default_factory=dict)
     symbols: SymbolRules = SymbolRules()

@@ -5,7 +5,7 @@ with LIEF. The fields are those of the System V ABI, symbol versions as in the G
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
-from pipeline.model.layout import WINDOWS, program_path
+from pipeline.model.layout import program_path
 from pipeline.model.records import BuildInfo
 from pipeline.verify.gates import Finding, Gate, Verdict
-from pipeline.verify.tree import Tree, is_pe
+from pipeline.verify.tree import Tree, is_macho, is_pe
 
 if TYPE_CHECKING:
     import lief
@@ -29,6 +29,10 @@ BUILD_PATHS: Final = (
     b"/build/out",
     b"/build/in/",
 )
+OTHER_FORMATS: Final[dict[str, tuple[str, Callable[[Path], bool]]]] = {
+    "macho": ("Mach-O", is_macho),
+    "pe": ("PE", is_pe),
+}
 SHOWN: Final = 8
 GLIBC: Final = "GLIBC_"
 # A binary with packed relative relocations (DT_RELR) asks for this, which came with glibc 2.36.
@@ -68,8 +72,8 @@ def _ordered(version: str) -> tuple[int, ...]:
 def _has_binaries(tree: Tree) -> Verdict:
     program = program_path(tree.job.interpreter.package.executable, tree.job.platform)
     interpreter = f"{tree.job.stem}/{program}"
-    if tree.job.platform.os == WINDOWS:
-        return _is_for_windows(interpreter, tree.root / program)
+    if (other := OTHER_FORMATS.get(tree.job.platform.binaries.format)) is not None:
+        return _is_of_format(interpreter, tree.root / program, *other)
     wrong = set(tree.unreadable)
     if interpreter not in dict(tree.binaries):
         wrong.add(interpreter)
@@ -80,10 +84,12 @@ def _has_binaries(tree: Tree) -> Verdict:
     return Verdict(measured=f"{len(tree.binaries)} ELF files", findings=findings)
 
 
-def _is_for_windows(name: str, program: Path) -> Verdict:
-    """Windows runs PE files; the other gates on ELF files have nothing to look at there."""
-    finding = Finding(file=name, found="not a PE file", expected="a PE file")
-    return Verdict(measured="a PE file", findings=() if is_pe(program) else (finding,))
+def _is_of_format(
+    name: str, program: Path, title: str, is_right: Callable[[Path], bool]
+) -> Verdict:
+    """Elsewhere programs are no ELF files; the other gates on ELF files see nothing there."""
+    finding = Finding(file=name, found=f"not a {title} file", expected=f"a {title} file")
+    return Verdict(measured=f"a {title} file", findings=() if is_right(program) else (finding,))
 
 
 def _machine(tree: Tree) -> Verdict:
@@ -213,7 +219,7 @@ def _identity(tree: Tree) -> Verdict:
 
 
 CONTENT_GATES: Final[tuple[Gate[Tree], ...]] = (
-    Gate(identifier="ELF01", title="the interpreter is an ELF file", check=_has_binaries),
+    Gate(identifier="ELF01", title="the interpreter is a program", check=_has_binaries),
     Gate(identifier="ELF02", title="machine of every binary", check=_machine),
     Gate(identifier="ELF03", title="glibc floor", check=_floor),
     Gate(identifier="ELF04", title="needed libraries", check=_needed),

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     import lief
 
 ELF_MAGIC: Final = b"\x7fELF"
+# For 32 and 64 bits in the machine's byte order, and of files for several machines.
+MACHO_MAGICS: Final = (
+    b"\xce\xfa\xed\xfe",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",
+    b"\xca\xfe\xba\xbf",
+)
 DOS_MAGIC: Final = b"MZ"
 DOS_HEADER: Final = 64
 PE_MAGIC: Final = b"PE\0\0"
@@ -45,10 +52,27 @@ class Tree:
     def _elf_files(self) -> tuple[tuple[str, "lief.ELF.Binary | None"], ...]:
         found = []
         for path in self.files:
-            with path.open("rb") as stream:
-                if stream.read(len(ELF_MAGIC)) == ELF_MAGIC:
-                    found.append((self.name(path), parsed(path)))
+            if _magic(path) == ELF_MAGIC:
+                found.append((self.name(path), parsed(path)))
         return tuple(found)
+
+    @cached_property
+    def machos(self) -> tuple[tuple[str, "lief.MachO.Binary"], ...]:
+        """Every program and library for macOS; of one for several machines each part."""
+        import lief  # noqa: PLC0415 - as in parsed
+
+        found = (path for path in self.files if _magic(path) in MACHO_MAGICS)
+        parsed_files = ((self.name(path), lief.MachO.parse(path)) for path in found)
+        return tuple((name, binary) for name, fat in parsed_files if fat for binary in fat)
+
+    @cached_property
+    def pes(self) -> tuple[tuple[str, "lief.PE.Binary"], ...]:
+        """Every program and library for Windows."""
+        import lief  # noqa: PLC0415 - as in parsed
+
+        found = (path for path in self.files if is_pe(path))
+        parsed_files = ((self.name(path), lief.PE.parse(path)) for path in found)
+        return tuple((name, binary) for name, binary in parsed_files if binary is not None)
 
     @cached_property
     def unreadable(self) -> tuple[str, ...]:
@@ -67,6 +91,16 @@ class Tree:
     def name(self, path: Path) -> str:
         """Return a file's path in the archive."""
         return f"{self.job.stem}/{path.relative_to(self.root).as_posix()}"
+
+
+def is_macho(path: Path) -> bool:
+    """Whether a file is there and starts as a program or library for macOS does."""
+    return path.is_file() and _magic(path) in MACHO_MAGICS
+
+
+def _magic(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(len(ELF_MAGIC))
 
 
 def is_pe(path: Path) -> bool:
