@@ -338,11 +338,11 @@ class VerifyConfig(Model):
     ``more_files`` are others, copied into it by name. ``toolchain`` are pins that are unpacked
     there, for a test that translates.
     ``needed`` are the libraries that every binary may need of the system on Linux, ``needed_on``
-    those on other systems, ``needed_by`` more of them for single files. ``build_paths`` are paths of the build environment that a file is known
-    to hold. ``report`` prints what the interpreter says of itself, as JSON. ``translation_info``
-    has what ``sys.pypy_translation_info`` must say beyond the collector, the JIT and the modules
-    of ``target_options``. Keys of ``needed_by`` and ``build_paths`` are paths below the top
-    directory.
+    those on other systems, ``needed_by`` more of them for single files. ``build_paths`` are paths
+    of the build environment that a file is known to hold. ``report`` prints what the interpreter
+    says of itself, as JSON. ``translation_info`` has what ``sys.pypy_translation_info`` must say
+    beyond the collector, the JIT and the modules of ``target_options``. Keys of ``needed_by`` and
+    ``build_paths`` are paths below the top directory.
     """
 
     environments: Annotated[tuple[Name, ...], Field(min_length=1)]

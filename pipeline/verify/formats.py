@@ -72,12 +72,10 @@ def _text(version: tuple[int, ...]) -> str:
 def _macho_needed(tree: Tree) -> Verdict:
     """Every library is the system's and allowed, or in the archive and found there."""
     rules = tree.job.interpreter.verify
+    system = set(rules.needed_on.get("darwin", ()))
     findings, seen = [], set()
     for name, binary in tree.machos:
-        allowed = {
-            *rules.needed_on.get("darwin", ()),
-            *rules.needed_by.get(tree.below_top(name), ()),
-        }
+        allowed = system | set(rules.needed_by.get(tree.below_top(name), ()))
         for library in _loaded(binary):
             seen.add(library)
             if library not in allowed and not _is_bundled(tree, name, binary, library):
@@ -165,11 +163,19 @@ def _imported(binary: "lief.PE.Binary") -> Iterator[str]:
         yield str(library.name).lower()
 
 
-FORMAT_GATES: Final[tuple[Gate[Tree], ...]] = (
+MACHO_GATES: Final[tuple[Gate[Tree], ...]] = (
     Gate(identifier="MAC01", title="machine of every Mach-O file", check=_macho_machine),
     Gate(identifier="MAC02", title="oldest macOS", check=_minimum_os),
     Gate(identifier="MAC03", title="needed libraries on macOS", check=_macho_needed),
     Gate(identifier="MAC04", title="library search paths on macOS", check=_macho_paths),
+)
+PE_GATES: Final[tuple[Gate[Tree], ...]] = (
     Gate(identifier="WIN01", title="machine of every PE file", check=_pe_machine),
     Gate(identifier="WIN02", title="needed libraries on Windows", check=_pe_needed),
 )
+FORMAT_GATES: Final[dict[str, tuple[Gate[Tree], ...]]] = {
+    "elf": (),
+    "macho": MACHO_GATES,
+    "pe": PE_GATES,
+}
+"""By the format of the platform's programs; those on ELF files are in contents and hardening."""

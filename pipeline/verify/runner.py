@@ -16,6 +16,7 @@ from pipeline.model.records import BuildInfo, Environment, GateResult, Package, 
 from pipeline.plan import Job
 from pipeline.source.tree import tree_digest
 from pipeline.verify.contents import CONTENT_GATES, glibc_floor
+from pipeline.verify.formats import FORMAT_GATES
 from pipeline.verify.gates import Gate, check_gates, stop_on
 from pipeline.verify.hardening import HARDENING_GATES
 from pipeline.verify.identity import IDENTITY_GATES
@@ -111,7 +112,8 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         stage.step.phase("contents")
         tree = _unpacked(ctx, job, paths, packed.info, Path(temporary))
-        more, found = check_gates(TREE_GATES, tree)
+        formats = FORMAT_GATES[job.platform.binaries.format]
+        more, found = check_gates((*TREE_GATES, *formats), tree)
         passed, failures = passed + more, failures + found
         floor = glibc_floor(tree)
     more, found = _run_gates(ctx, job, paths[main_kind(paths)], environments, stage)

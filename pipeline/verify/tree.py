@@ -50,11 +50,8 @@ class Tree:
 
     @cached_property
     def _elf_files(self) -> tuple[tuple[str, "lief.ELF.Binary | None"], ...]:
-        found = []
-        for path in self.files:
-            if _magic(path) == ELF_MAGIC:
-                found.append((self.name(path), parsed(path)))
-        return tuple(found)
+        found = (path for path in self.files if _magic(path) == ELF_MAGIC)
+        return tuple((self.name(path), parsed(path)) for path in found)
 
     @cached_property
     def machos(self) -> tuple[tuple[str, "lief.MachO.Binary"], ...]:
