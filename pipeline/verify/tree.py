@@ -56,11 +56,16 @@ class Tree:
     @cached_property
     def machos(self) -> tuple[tuple[str, "lief.MachO.Binary"], ...]:
         """Every program and library for macOS; of one for several machines each part."""
+        return tuple((name, binary) for name, fat in self._fat_files for binary in fat)
+
+    @cached_property
+    def _fat_files(self) -> "tuple[tuple[str, lief.MachO.FatBinary], ...]":
+        """Every Mach-O file. They are kept, since LIEF's parts do not keep the whole alive."""
         import lief  # noqa: PLC0415 - as in parsed
 
         found = (path for path in self.files if _magic(path) in MACHO_MAGICS)
         parsed_files = ((self.name(path), lief.MachO.parse(path)) for path in found)
-        return tuple((name, binary) for name, fat in parsed_files if fat for binary in fat)
+        return tuple((name, fat) for name, fat in parsed_files if fat is not None)
 
     @cached_property
     def pes(self) -> tuple[tuple[str, "lief.PE.Binary"], ...]:
