@@ -617,6 +617,7 @@ class FakeEngine:
         self.images: dict[str, Image] = {}
         self.scripts: dict[str, Script] = {"translate": translated, "package": assembled}
         self.answers: dict[tuple[str, ...], Answer] = {}
+        self.contained = True
         self.packages, self.machine = PACKAGES, "amd64"
         self.asked: list[str] = []
         self.pulled: list[tuple[str, str]] = []
@@ -628,6 +629,10 @@ class FakeEngine:
         """Give the engine's properties."""
         self._ask("info")
         return self.told
+
+    def describe(self) -> tuple[str, ...]:
+        """Return what this engine is without containers."""
+        return ("system Toy 1", "cc toycc 1.0")
 
     def has_image(self, image: str) -> bool:
         """Whether there is such an image."""

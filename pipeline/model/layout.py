@@ -10,6 +10,7 @@ from typing import Final
 from pipeline.model import naming
 from pipeline.model.configs import PlainPackage, PyPyPackage
 from pipeline.model.platforms import Platform
+from pipeline.model.versions import InterpreterVersion
 
 WINDOWS: Final = "windows"
 SHARED_LIBRARIES: Final = {"linux": ".so", "darwin": ".dylib", WINDOWS: ".dll"}
@@ -51,6 +52,25 @@ def library_path(package: PyPyPackage, platform: Platform) -> str:
     """Return where the shared library that holds the interpreter is in an archive."""
     name = f"{package.library.removesuffix('.so')}{SHARED_LIBRARIES[platform.os]}"
     return name if platform.os == WINDOWS else f"bin/{name}"
+
+
+def standard_library_path(package: PyPyPackage, platform: Platform) -> str:
+    """Return where the standard library and the extension modules are in an archive."""
+    return "Lib" if platform.os == WINDOWS else package.standard_library
+
+
+def patchlevel_path(package: PyPyPackage, platform: Platform) -> str:
+    """Return where the header with the version is in an archive."""
+    name = package.patchlevel.rsplit("/", 1)[-1]
+    return f"include/{name}" if platform.os == WINDOWS else package.patchlevel
+
+
+def extension_suffix(package: PyPyPackage, version: InterpreterVersion, platform: Platform) -> str:
+    """Return how the names of extension modules end: ``.pypy311-pp73-x86_64-linux-gnu.so``."""
+    suffix = package.extension_suffix.format(
+        major=version.major, minor=version.minor, multiarch=platform.multiarch
+    )
+    return f"{suffix.removesuffix('.so')}.pyd" if platform.os == WINDOWS else suffix
 
 
 def _programs(executable: str, links: tuple[str, ...], platform: Platform) -> dict[str, str]:

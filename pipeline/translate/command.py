@@ -155,7 +155,12 @@ def make_variables(make_jobs: int) -> dict[str, str]:
 def translation_environment(job: Job) -> dict[str, str]:
     """Return the variables that are part of what decides the binary, all of them fixed."""
     toolchain = TOOLCHAIN if job.interpreter.source.toolchain else SOURCE
-    cross = {"SB2": "/", "TRANSLATION_MACHINE": job.platform.machine}
+    # RPython asks the host's compiler for the part of module names that PYPY_MULTIARCH is.
+    cross = {
+        "PYPY_MULTIARCH": job.platform.multiarch,
+        "SB2": "/",
+        "TRANSLATION_MACHINE": job.platform.machine,
+    }
     return {
         **job.bootstrap_config.environment,
         **FIXED_VARIABLES,

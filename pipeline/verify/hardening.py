@@ -53,6 +53,8 @@ def _interpreter(tree: Tree) -> str:
 
 def _exports(tree: Tree) -> Verdict:
     """The names that embedders and debuggers look for are there."""
+    if tree.job.platform.binaries.format != "elf":
+        return Verdict(measured="no ELF files")
     name = _interpreter(tree)
     binary = dict(tree.binaries).get(name)
     found = set() if binary is None else set(_exported(binary))

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.model.configs import EmbeddedLibrary, PyPyPackage
-from pipeline.model.layout import library_path
+from pipeline.model.layout import (
+    WINDOWS,
+    extension_suffix,
+    library_path,
+    patchlevel_path,
+    standard_library_path,
+)
 from pipeline.plan import Job
 from pipeline.verify.gates import Finding, Gate, Verdict
 from pipeline.verify.tree import Tree, parsed
@@ -29,13 +35,6 @@ def _package(tree: Tree) -> PyPyPackage | None:
     return package if isinstance(package, PyPyPackage) else None
 
 
-def extension_suffix(job: Job, package: PyPyPackage) -> str:
-    """Return how the names of extension modules end: ``.pypy311-pp73-x86_64-linux-gnu.so``."""
-    return package.extension_suffix.format(
-        major=job.version.major, minor=job.version.minor, multiarch=job.platform.multiarch
-    )
-
-
 def _patchlevel(tree: Tree) -> Verdict:
     """A final release has final headers and a candidate those of that very candidate.
 
@@ -45,9 +44,10 @@ def _patchlevel(tree: Tree) -> Verdict:
     package = _package(tree)
     if package is None:
         return Verdict(measured="no C headers")
-    name = f"{tree.job.stem}/{package.patchlevel}"
+    path = patchlevel_path(package, tree.job.platform)
+    name = f"{tree.job.stem}/{path}"
     try:
-        text = (tree.root / package.patchlevel).read_text(encoding="utf-8", errors="replace")
+        text = (tree.root / path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         finding = Finding(file=name, found=str(error.strerror), expected="the header")
         return Verdict(measured="", findings=(finding,))
@@ -93,9 +93,10 @@ def _extension_names(tree: Tree) -> Verdict:
     package = _package(tree)
     if package is None:
         return Verdict(measured="no extension modules")
-    suffix = extension_suffix(tree.job, package)
-    library = Path(package.standard_library)
-    names = [tree.name(path) for path in sorted((tree.root / library).rglob("*.so"))]
+    platform = tree.job.platform
+    suffix = extension_suffix(package, tree.job.version, platform)
+    library = tree.root / standard_library_path(package, platform)
+    names = [tree.name(path) for path in sorted(library.rglob(f"*{Path(suffix).suffix}"))]
     findings = tuple(
         Finding(file=name, found="another suffix", expected=f"...{suffix}")
         for name in names
@@ -107,9 +108,10 @@ def _extension_names(tree: Tree) -> Verdict:
 def _embedded(tree: Tree) -> Verdict:
     """The libraries that are linked in are the pinned ones, where they leave a text to look for."""
     package = _package(tree)
-    if package is None:
+    if package is None or tree.job.platform.os == WINDOWS:  # it has them as libraries of their own
         return Verdict(measured="none")
-    suffix, findings, seen = extension_suffix(tree.job, package), [], []
+    suffix = extension_suffix(package, tree.job.version, tree.job.platform)
+    findings, seen = [], []
     for module, library in package.embedded.items():
         wanted = _marker(library, tree.embedded.get(module, "?"))
         path = tree.root / f"{library.module}{suffix}"

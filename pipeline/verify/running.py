@@ -22,13 +22,12 @@ from pipeline.effects.engine import Session
 from pipeline.effects.process import Completed
 from pipeline.errors import CommandError
 from pipeline.model.configs import InterpreterConfig, OptionProofs, PyPyPackage, SmokeTest
-from pipeline.model.layout import program_path
+from pipeline.model.layout import extension_suffix, program_path
 from pipeline.model.records import Environment
 from pipeline.plan import Job
 from pipeline.source.runner import add_to_toolchain
 from pipeline.source.tree import kept_entries
 from pipeline.verify.gates import Finding, Gate, Verdict
-from pipeline.verify.identity import extension_suffix
 
 PLACE: Final = "/tmp/verify"  # noqa: S108 - in a container of our own
 UNPACKED: Final = f"{PLACE}/un packed"
@@ -334,7 +333,7 @@ def expected_report(job: Job) -> dict[str, object]:
         "machine": job.platform.machine,
     }
     if isinstance(package, PyPyPackage):
-        expected["extension_suffix"] = extension_suffix(job, package)
+        expected["extension_suffix"] = extension_suffix(package, version, job.platform)
     return expected
 
 

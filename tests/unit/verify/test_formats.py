@@ -92,15 +92,16 @@ FAULTS: Final = {
         "macos-arm64",
         {"lib/module.so": macho(minimum=None)},
         (
-            "MAC02 oldest macOS: lib/module.so: does not say which macOS it needs; expected at most "
-            "the declared 11.0"
+            "MAC02 oldest macOS: lib/module.so: does not say which macOS it needs; "
+            "expected at most the declared 11.0"
         ),
     ),
     "library-of-a-package-manager": (
         "macos-arm64",
         {"lib/module.so": macho(libraries=("/opt/homebrew/lib/libssl.3.dylib",))},
         (
-            "MAC03 needed libraries on macOS: lib/module.so: needs /opt/homebrew/lib/libssl.3.dylib; "
+            "MAC03 needed libraries on macOS: lib/module.so: needs "
+            "/opt/homebrew/lib/libssl.3.dylib; "
             f"expected only {SYSTEM}, or one that it finds in the archive"
         ),
     ),
@@ -132,7 +133,8 @@ FAULTS: Final = {
         "macos-arm64",
         {"lib/module.so": macho(rpaths=("@loader_path/../../lib",))},
         (
-            "MAC04 library search paths on macOS: lib/module.so: searches '@loader_path/../../lib'; "
+            "MAC04 library search paths on macOS: lib/module.so: searches "
+            "'@loader_path/../../lib'; "
             "expected nothing, or @loader_path and directories of the archive"
         ),
     ),

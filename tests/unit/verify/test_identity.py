@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.model.layout import extension_suffix
+from pipeline.model.versions import InterpreterVersion
 from pipeline.verify.gates import check_gates
-from pipeline.verify.identity import IDENTITY_GATES, extension_suffix
+from pipeline.verify.identity import IDENTITY_GATES
 from tests.crafted import (
     GDBM,
     PATCHLEVEL,
@@ -19,7 +21,7 @@ from tests.crafted import (
     patchlevel,
     unpacked,
 )
-from tests.factories import make_pypy_job, make_pypy_package
+from tests.factories import make_platform, make_pypy_package
 from tests.fakes import World, make_world
 
 
@@ -114,15 +116,22 @@ def test_a_missing_header_is_found(craft: Craft, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "suffix"),
+    ("version", "platform", "suffix"),
     [
-        ("7.3.23", ".pypy311-pp73-x86_64-linux-gnu.so"),
-        ("7.3.23rc1", ".pypy311-pp73-x86_64-linux-gnu.so"),
-        ("8.0.0a0", ".pypy311-pp80-x86_64-linux-gnu.so"),
+        ("7.3.23", "linux-x86_64", ".pypy311-pp73-x86_64-linux-gnu.so"),
+        ("7.3.23rc1", "linux-x86_64", ".pypy311-pp73-x86_64-linux-gnu.so"),
+        ("8.0.0a0", "linux-x86_64", ".pypy311-pp80-x86_64-linux-gnu.so"),
+        ("7.3.23", "linux-ppc64le", ".pypy311-pp73-powerpc64le-linux-gnu.so"),
+        ("7.3.23", "macos-arm64", ".pypy311-pp73-darwin.so"),
+        ("7.3.23", "windows-x86_64", ".pypy311-pp73-win_amd64.pyd"),
     ],
 )
-def test_the_abi_tag_has_the_first_two_numbers_of_the_version(version: str, suffix: str) -> None:
-    assert extension_suffix(make_pypy_job(version), make_pypy_package()) == suffix
+def test_the_abi_tag_has_the_version_s_first_two_numbers_and_the_platform(
+    version: str, platform: str, suffix: str
+) -> None:
+    row = make_platform(platform)
+
+    assert extension_suffix(make_pypy_package(), InterpreterVersion.parse(version), row) == suffix
 
 
 def test_a_library_beside_the_modules_carries_no_abi_tag(craft: Craft, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 """Upstream's layout on Windows: a tree is packed, read back and held to the gates.
 
-No code builds for Windows yet. What is tested is what would be packed and verified: a zip file with
+Nothing here runs on Windows. What is tested is what is packed and verified there: a zip file with
 programs at the top, ``Lib``, ``include`` and ``libs``, and a copy where other systems have a link.
 """
 
-import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -20,11 +19,14 @@ from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import pretty_json
 from pipeline.model.records import BuildInfo
 from pipeline.plan import Job
-from pipeline.verify.contents import CONTENT_GATES
+from pipeline.verify.formats import FORMAT_GATES
 from pipeline.verify.gates import check_gates
 from pipeline.verify.members import MEMBER_GATES, SAFETY_GATES, Archives, read_archives
+from pipeline.verify.runner import TREE_GATES
 from pipeline.verify.tree import Tree
+from tests.crafted import patchlevel
 from tests.factories import changed, make_build_info, make_platform, make_pypy_job
+from tests.programs import pe
 
 STEM: Final = "pypy3.11-v7.3.23-win64"
 PROGRAM: Final = "pypy3.11.exe"
@@ -46,22 +48,22 @@ REQUIRED: Final = (
 )
 SUFFIX: Final = ".pypy311-pp73-win_amd64.pyd"
 
-AMD64: Final = 0x8664
-PE: Final = (
-    struct.pack("<2s58xI", b"MZ", 64)
-    + struct.pack("<4sHHIIIHH", b"PE\0\0", AMD64, 0, 0, 0, 0, 240, 0x22)
-    + struct.pack("<H238x", 0x20B)
-)
-"""The headers of a program for 64-bit Windows, without a section."""
+PE: Final = pe()
 
 
 @pytest.fixture(scope="module")
 def job() -> Job:
     """Return PyPy's release for Windows on x86_64."""
-    platform = make_platform(
-        identifier="windows-x86_64", os="windows", release_suffix="win64", multiarch="win_amd64"
+    platform, job = make_platform("windows-x86_64"), make_pypy_job()
+    rules = changed(job.interpreter.verify, needed_on={"windows": ("kernel32.dll",)})
+    return changed(
+        job,
+        identifier="pypy3.11-windows-x86_64",
+        platform=platform,
+        host=platform,
+        stem=STEM,
+        interpreter=changed(job.interpreter, verify=rules),
     )
-    return make_pypy_job(identifier="pypy3.11-windows-x86_64", platform=platform, stem=STEM)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def tree(tmp_path: Path, info: BuildInfo) -> Path:
         "Lib/site-packages/README.txt": b"For packages\r\n",
         f"Lib/_pypy_openssl{SUFFIX}": PE,
         "include/Python.h": b"#include <patchlevel.h>\r\n",
-        "include/patchlevel.h": b'#define PYPY_VERSION "7.3.23"\r\n',
+        "include/patchlevel.h": patchlevel("7.3.23").replace(b"\n", b"\r\n"),
         "libs/python311.lib": b"!<arch>\n",
         "tcl/tcl8.6/init.tcl": b"# Tcl\r\n",
     }
@@ -367,7 +369,8 @@ def contents(job: Job, info: BuildInfo, archive: Path) -> list[str]:
     """Unpack an archive as the verify stage does; return what the gates on contents find."""
     directory = archive.parent / "unpacked"
     unpack_zip(archive, directory)
-    return check_gates(CONTENT_GATES, Tree(job=job, root=directory / STEM, info=info))[1]
+    gates = (*TREE_GATES, *FORMAT_GATES["pe"])
+    return check_gates(gates, Tree(job=job, root=directory / STEM, info=info))[1]
 
 
 def test_a_good_tree_passes_every_gate_on_contents(
@@ -421,5 +424,40 @@ def test_a_missing_program_is_found_in_the_contents_too(
     packed(job, archive, [entry for entry in entries if entry.path != f"{STEM}/{PROGRAM}"])
 
     assert contents(job, info, archive) == [
-        f"ELF01 the interpreter is an ELF file: {STEM}/{PROGRAM}: not a PE file; expected a PE file"
+        f"ELF01 the interpreter is a program: {STEM}/{PROGRAM}: not a PE file; expected a PE file"
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "expected"),
+    [
+        (
+            "include/patchlevel.h",
+            patchlevel("7.3.22"),
+            "IDN01 version in the C headers: {}: PYPY_VERSION is \"7.3.22\"; expected \"7.3.23\"",
+        ),
+        (
+            "Lib/_lzma_cffi.pyd",
+            PE,
+            f"IDN02 ABI tag of extension modules: {{}}: another suffix; expected ...{SUFFIX}",
+        ),
+        (
+            "Lib/helper.dll",
+            pe(libraries=("libssl-3.dll",)),
+            (
+                "WIN02 needed libraries on Windows: {}: needs libssl-3.dll; "
+                "expected only kernel32.dll, or one of the archive's"
+            ),
+        ),
+    ],
+    ids=["header", "module", "library"],
+)
+def test_a_fault_is_found_where_windows_has_it(
+    path: str, content: bytes, expected: str, job: Job, info: BuildInfo, archive: Path,
+    entries: list[Entry],
+) -> None:
+    name = f"{STEM}/{path}"
+    others = [entry for entry in entries if entry.path != name]
+    packed(job, archive, [*others, Entry(path=name, content=content)])
+
+    assert expected.format(name) in contents(job, info, archive)

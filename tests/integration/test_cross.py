@@ -1,0 +1,88 @@
+"""The demo for other platforms: by a cross compiler, for musl, and for 32 bits.
+
+Everything is real: the cross compiler, QEMU for what runs on the target, the clean containers of the
+target's architecture.
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.effects.archives import read_files
+from tests.integration.conftest import Project, copy_project
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.qemu,
+    pytest.mark.network,
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="cross compilers are for x86_64"),
+]
+
+PLATFORMS = {
+    "linux-aarch64": ("cross", "ELF02 AARCH64"),
+    "linux-musl-x86_64": ("cross", "ELF02 X86_64"),
+    "linux-i686": ("native", "ELF02 I386"),
+}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A release of the demo without JIT for three platforms, by one command."""
+    project = copy_project(tmp_path_factory.mktemp("cross"), jit=False)
+    options = [word for name in PLATFORMS for word in ("--platform", name)]
+    project.run("release", "demo", *options)
+    return project
+
+
+def manifest(project: Project) -> dict[str, Any]:
+    (path,) = project.store.glob("demo/*/*-manifest.json")
+    return dict(json.loads(path.read_bytes()))
+
+
+def build_info(project: Project, suffix: str) -> dict[str, Any]:
+    (path,) = project.store.glob(f"demo/*/*-{suffix}.tar.gz")
+    files = read_files(path, largest=1 << 16)
+    return dict(json.loads(files[f"{path.name.removesuffix('.tar.gz')}/BUILD-INFO.json"]))
+
+
+def test_one_command_releases_for_every_platform(released: Project) -> None:
+    facts = manifest(released)["platforms"]
+
+    assert {fact["platform"] for fact in facts} == set(PLATFORMS)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [("aarch64", "cross"), ("linux64-musl", "cross"), ("linux32", "native")]
+)
+def test_an_archive_says_how_it_was_made(suffix: str, mode: str, released: Project) -> None:
+    info = build_info(released, suffix)
+
+    assert info["mode"] == mode
+    assert ("--platform=arm" in info["command"]) == (mode == "cross")
+
+
+def test_musls_program_needs_musl_alone(released: Project) -> None:
+    verified = [
+        record
+        for path in released.work.glob("stages/verify/*/record.json")
+        if (record := json.loads(path.read_bytes()))["stem"].endswith("-musl")
+    ]
+    gates = {gate["gate"]: gate["measured"] for gate in verified[0]["gates"]}
+
+    assert gates["ELF03"] == "no glibc"
+    assert gates["ELF04"] == "libc.so"
+
+
+def test_what_cannot_be_done_here_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    project = copy_project(tmp_path, jit=False)
+
+    ran = project.run("release", "demo", "--platform", "linux-s390x", "--mode", "cross", check=False)
+
+    assert ran.status == 25
+    assert "linux-s390x cannot be translated in mode cross on this worker" in ran.stderr
+    assert "possible in mode emulated" in ran.stderr
+    assert not (project.work / "stages").exists()
