@@ -22,6 +22,8 @@ PRODUCTS: Final = "products"
 CCACHE_STATISTICS: Final = "ccache-statistics"
 # The compilers' names lead to ccache first, so nothing that records a compiler sees another name.
 SEARCH_PATH: Final = "/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin"
+COMPILERS: Final = f"{INPUT}/compilers"
+COMPILER: Final = "gcc"
 
 FIXED_VARIABLES: Final = {
     "CCACHE_COMPILERCHECK": "content",
@@ -29,6 +31,8 @@ FIXED_VARIABLES: Final = {
     # A translation of PyPy leaves 1300 files and 8 MB; archives with too many files are refused.
     "CCACHE_MAXFILES": "50000",
     "CCACHE_MAXSIZE": "1G",
+    # Without these ccache does not keep what was compiled with a compiled header; ADR 9.
+    "CCACHE_SLOPPINESS": "pch_defines,time_macros",
     "HOME": TEMPORARY,
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
@@ -130,6 +134,7 @@ def translation_environment(job: Job) -> dict[str, str]:
     return {
         **job.interpreter.translation.bootstrap.environment,
         **FIXED_VARIABLES,
+        "PATH": f"{COMPILERS}:{SEARCH_PATH}",
         "PYPY_USESSION_BASENAME": "translation",
         "PYTHONPATH": f"{SHIM}:{toolchain}",
         "SOURCE_DATE_EPOCH": str(job.revision.epoch),

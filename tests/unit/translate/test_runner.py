@@ -165,7 +165,10 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
     assert step.image_id == environment.image_id
     assert step.inputs[0] == source
     assert given == [
-        ["build", "build/in", "build/in/translate.sh"],
+        [
+            *("build", "build/in", "build/in/compilers", "build/in/compilers/gcc"),
+            "build/in/translate.sh",
+        ],
         ["build", "build/out", "build/out/ccache"],
     ]
     cpus = world.engine.told.cpus
@@ -320,11 +323,12 @@ def test_whatever_decides_the_binary_is_an_input(
     assert after != before
 
 
-def test_the_script_that_runs_the_translation_is_an_input(
-    world: World, job: Job, source: SourceTree, environment: Environment
+@pytest.mark.parametrize("name", ["translate.sh", "compile.sh"])
+def test_the_scripts_that_run_in_the_translation_are_inputs(
+    name: str, world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
     before = translation_inputs(world.ctx, job, source, environment)
-    replace_text(world.ctx.root / "dockerfiles" / "steps" / "translate.sh", "sh", "bash")
+    replace_text(world.ctx.root / "dockerfiles" / "steps" / name, "sh", "bash")
 
     assert translation_inputs(world.ctx, job, source, environment) != before
 
