@@ -31,8 +31,6 @@ FIXED_VARIABLES: Final = {
     # A translation of PyPy leaves 1300 files and 8 MB; archives with too many files are refused.
     "CCACHE_MAXFILES": "50000",
     "CCACHE_MAXSIZE": "1G",
-    # Without these ccache does not keep what was compiled with a compiled header; ADR 9.
-    "CCACHE_SLOPPINESS": "pch_defines,time_macros",
     "HOME": TEMPORARY,
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
