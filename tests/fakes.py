@@ -240,6 +240,7 @@ def write_project(root: Path, *, key: str = KEY) -> Path:
     write_text(root / "dockerfiles" / "translate.Dockerfile", "ARG BASE\nFROM $BASE\n")
     write_text(root / "dockerfiles" / "bootstrap" / "sitecustomize.py", "import sys\n")
     write_text(root / "dockerfiles" / "steps" / "run_translation.py", "import json\n")
+    write_text(root / "dockerfiles" / "steps" / "compile.sh", "#!/bin/sh\n")
     write_text(root / "dockerfiles" / "steps" / "run_packager.py", "import json\n")
     write_text(root / "dockerfiles" / "seccomp.json", '{"defaultAction": "SCMP_ACT_ALLOW"}\n')
     write_text(root / "packaging" / "tarball" / "assemble.sh", "#!/bin/sh\n")

@@ -25,6 +25,8 @@ PRODUCTS: Final = "products"
 CCACHE_STATISTICS: Final = "ccache-statistics"
 # The compilers' names lead to ccache first, so nothing that records a compiler sees another name.
 SEARCH_PATH: Final = "/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin"
+COMPILERS: Final = f"{INPUT}/compilers"
+COMPILER: Final = "gcc"
 
 FIXED_VARIABLES: Final = {
     "CCACHE_COMPILERCHECK": "content",
@@ -165,6 +167,7 @@ def translation_environment(job: Job) -> dict[str, str]:
         **job.bootstrap_config.environment,
         **FIXED_VARIABLES,
         **(cross if job.mode is Mode.CROSS else {}),
+        "PATH": f"{COMPILERS}:{SEARCH_PATH}",
         "PYPY_USESSION_BASENAME": "translation",
         "PYTHONPATH": f"{SHIM}:{toolchain}",
         "SOURCE_DATE_EPOCH": str(job.revision.epoch),

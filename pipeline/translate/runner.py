@@ -17,6 +17,9 @@ from pipeline.source.runner import BUILDER
 from pipeline.translate.bootstrap import bootstrap_archives
 from pipeline.translate.command import (
     CCACHE_STATISTICS,
+    COMPILER,
+    COMPILERS,
+    INPUT,
     OUTPUT,
     PHASES,
     PRODUCTS,
@@ -37,6 +40,7 @@ from pipeline.translate.compiler_cache import compiler_cache_archive, keep_compi
 VERSION: Final = 3
 SECCOMP_PROFILE: Final = "seccomp.json"
 SCRIPT: Final = "steps/run_translation.py"
+COMPILE_SCRIPT: Final = "steps/compile.sh"
 LOG_NAME: Final = "translation.log"
 PRODUCTS_NAME: Final = "products.tar"
 LAST_LINES: Final = 25
@@ -49,7 +53,7 @@ def translation_inputs(
     translation = job.interpreter.translation
     return {
         "source": source.sha256,
-        "script": sha256_of(_script(ctx)),
+        "scripts": [sha256_of(_file(ctx, name)) for name in (SCRIPT, COMPILE_SCRIPT)],
         "environment": environment.digest,
         "platform": job.platform.identifier,
         "mode": job.mode,
@@ -168,15 +172,22 @@ def _container_step(
 
 
 def _script_archive(ctx: Context, job: Job, temporary: Path) -> Path:
-    """Return a tar file with the script that runs the translation."""
+    """Return a tar file with the script that runs the translation, and that which compiles."""
     archive = temporary / "script.tar"
-    entry = Entry(path=f"build/in/{Path(SCRIPT).name}", content=_script(ctx))
-    write_archive(archive, [entry], epoch=job.revision.epoch, owner=BUILDER)
+    places = {
+        f"{INPUT}/{Path(SCRIPT).name}": SCRIPT,
+        f"{COMPILERS}/{job.tool_prefix}{COMPILER}": COMPILE_SCRIPT,
+    }
+    entries = [
+        Entry(path=place.removeprefix("/"), content=_file(ctx, name), executable=True)
+        for place, name in places.items()
+    ]
+    write_archive(archive, entries, epoch=job.revision.epoch, owner=BUILDER)
     return archive
 
 
-def _script(ctx: Context) -> Path:
-    return ctx.root / "dockerfiles" / SCRIPT
+def _file(ctx: Context, name: str) -> Path:
+    return ctx.root / "dockerfiles" / name
 
 
 def _pack_products(job: Job, output: Path, directory: Path) -> dict[str, str]:

@@ -54,10 +54,10 @@ def _minimum_os(tree: Tree) -> Verdict:
 
 def _minimum(binary: "lief.MachO.Binary") -> tuple[int, ...]:
     """Return the oldest macOS of a file, as LC_BUILD_VERSION or LC_VERSION_MIN_MACOSX has it."""
-    if binary.has_build_version:
-        return tuple(binary.build_version.minos[:2])
-    if binary.has_version_min:
-        return tuple(binary.version_min.version[:2])
+    if (build := binary.build_version) is not None:
+        return tuple(build.minos[:2])
+    if (least := binary.version_min) is not None:
+        return tuple(least.version[:2])
     return ()
 
 

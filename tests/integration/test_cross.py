@@ -80,7 +80,9 @@ def test_musls_program_needs_musl_alone(released: Project) -> None:
 def test_what_cannot_be_done_here_is_told_before_anything_is_made(tmp_path: Path) -> None:
     project = copy_project(tmp_path, jit=False)
 
-    ran = project.run("release", "demo", "--platform", "linux-s390x", "--mode", "cross", check=False)
+    ran = project.run(
+        "release", "demo", "--platform", "linux-s390x", "--mode", "cross", check=False
+    )
 
     assert ran.status == 25
     assert "linux-s390x cannot be translated in mode cross on this worker" in ran.stderr

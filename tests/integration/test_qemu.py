@@ -45,6 +45,7 @@ def test_a_foreign_base_is_bootstrapped_and_runs(project: Project) -> None:
 
     environment = ready_environment(ctx, "clean-newer", Placement(host=foreign))
 
+    assert foreign.oci is not None
     assert ctx.engine.image_machine(environment.image_id) == foreign.oci.architecture
     with ctx.engine.session(environment.image_id) as session:
         assert session.call(("uname", "-m")).text.strip() == foreign.machine
@@ -73,6 +74,7 @@ def test_an_image_of_another_architecture_is_refused(project: Project) -> None:
     wrong = Context(**{**vars(changed), "engine": PulledAsIs(changed.work.identity())})
     foreign = wrong.config.platforms[FOREIGN]
 
+    assert foreign.oci is not None
     with pytest.raises(ImageError, match=f"needs {foreign.oci.architecture}"):
         ready_environment(wrong, "clean-newer", Placement(host=foreign))
 

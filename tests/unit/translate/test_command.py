@@ -202,7 +202,7 @@ def test_the_environment_is_fixed(job: Job, monkeypatch: pytest.MonkeyPatch) -> 
     assert variables["SOURCE_DATE_EPOCH"] == str(job.revision.epoch)
     assert variables["PYPY_GC_NURSERY"] == "64MB"
     assert variables["PYTHONPATH"] == "/build/shim:/build/toolchain"
-    assert variables["PATH"].startswith("/usr/lib/ccache:")
+    assert variables["PATH"].startswith("/build/in/compilers:/usr/lib/ccache:")
     assert variables["CCACHE_DIR"] == "/build/out/ccache"
     assert (variables["TZ"], variables["LC_ALL"], variables["USER"]) == (
         "UTC",

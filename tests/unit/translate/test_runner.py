@@ -164,7 +164,10 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
     assert step.image_id == environment.image_id
     assert step.inputs[0] == source
     assert given == [
-        ["build", "build/in", "build/in/run_translation.py"],
+        [
+            *("build", "build/in", "build/in/compilers", "build/in/compilers/gcc"),
+            "build/in/run_translation.py",
+        ],
         ["build", "build/out", "build/out/ccache"],
     ]
     cpus = world.engine.told.cpus
@@ -319,11 +322,13 @@ def test_whatever_decides_the_binary_is_an_input(
     assert after != before
 
 
-def test_the_script_that_runs_the_translation_is_an_input(
-    world: World, job: Job, source: SourceTree, environment: Environment
+@pytest.mark.parametrize("name", ["run_translation.py", "compile.sh"])
+def test_the_scripts_that_run_in_the_translation_are_inputs(
+    name: str, world: World, job: Job, source: SourceTree, environment: Environment
 ) -> None:
     before = translation_inputs(world.ctx, job, source, environment)
-    replace_text(world.ctx.root / "dockerfiles" / "steps" / "run_translation.py", "json", "os")
+    script = world.ctx.root / "dockerfiles" / "steps" / name
+    script.write_text(f"{script.read_text()}# changed\n")
 
     assert translation_inputs(world.ctx, job, source, environment) != before
 

@@ -434,7 +434,7 @@ def test_a_missing_program_is_found_in_the_contents_too(
         (
             "include/patchlevel.h",
             patchlevel("7.3.22"),
-            "IDN01 version in the C headers: {}: PYPY_VERSION is \"7.3.22\"; expected \"7.3.23\"",
+            'IDN01 version in the C headers: {}: PYPY_VERSION is "7.3.22"; expected "7.3.23"',
         ),
         (
             "Lib/_lzma_cffi.pyd",
@@ -453,7 +453,12 @@ def test_a_missing_program_is_found_in_the_contents_too(
     ids=["header", "module", "library"],
 )
 def test_a_fault_is_found_where_windows_has_it(
-    path: str, content: bytes, expected: str, job: Job, info: BuildInfo, archive: Path,
+    path: str,
+    content: bytes,
+    expected: str,
+    job: Job,
+    info: BuildInfo,
+    archive: Path,
     entries: list[Entry],
 ) -> None:
     name = f"{STEM}/{path}"
