@@ -30,7 +30,7 @@ def image(fast: Project) -> str:
     """The base image that the fast release was tried in."""
     records = fast.work.glob("cache/environments/*.json")
     found = [json.loads(path.read_text()) for path in records]
-    return str(next(item["image_id"] for item in found if item["name"] == "clean-bullseye"))
+    return str(next(item["image_id"] for item in found if item["name"] == "clean"))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ for link in pypy pypy3 python python3 python3.9; do ln -s pypy3.9 $top/bin/$link
 def pypy(fast: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive with Debian's PyPy, packed by our own writer."""
     records = [json.loads(path.read_text()) for path in fast.work.glob("cache/environments/*")]
-    image = next(item["image_id"] for item in records if item["name"] == "clean-bookworm")
+    image = next(item["image_id"] for item in records if item["name"] == "clean-newer")
     client = docker.from_env()
     container = client.containers.run(image, ["sh", "-c", ASSEMBLE], detach=True)
     directory = tmp_path_factory.mktemp("pypy")

@@ -311,10 +311,10 @@ def test_a_value_of_another_form_is_shown_with_its_key(
         ),
         pytest.param(
             "demo.toml",
-            '"clean-bookworm"]',
+            '"clean-newer"]',
             '"clean-bokworm"]',
             "demo.toml: key verify.environments: unknown environment 'clean-bokworm'. "
-            "Did you mean 'clean-bookworm'?",
+            "Did you mean 'clean-newer'?",
             id="verify-environment",
         ),
         pytest.param(
@@ -538,12 +538,12 @@ def test_a_pin_of_a_package_that_does_not_exist_is_answered_with_those_that_do(
     assert str(caught.value) == f"{where}: {expected}Allowed: {PINS}."
 
 
-@pytest.mark.parametrize("name", ["clean-bookworm", "clean-bulseye"], ids=["elsewhere", "nowhere"])
+@pytest.mark.parametrize("name", ["clean-newer", "clean-bulseye"], ids=["elsewhere", "nowhere"])
 def test_a_smoke_test_runs_where_its_interpreter_is_tried(
     name: str, with_pypy: Path, edit: Edit
 ) -> None:
     gate = 'gate = "RUN07"\nenvironments = '
-    edit(PYPY, f'{gate}["compiler-bookworm"]', f'{gate}["compiler-bookworm", "{name}"]')
+    edit(PYPY, f'{gate}["compiler"]', f'{gate}["compiler", "{name}"]')
 
     with pytest.raises(UnknownNameError) as caught:
         load_config(with_pypy)
@@ -551,18 +551,18 @@ def test_a_smoke_test_runs_where_its_interpreter_is_tried(
     message = str(caught.value)
     where = "pypy3.11.toml: key verify.smoke: test tls: environments"
     assert message.startswith(f"{where}: unknown environment {name!r}. ")
-    assert message.endswith("Allowed: clean-bullseye, clean-focal, compiler-bookworm.")
+    assert message.endswith("Allowed: clean, clean-unrelated, compiler.")
 
 
 def test_a_mistyped_environment_is_named_where_it_is_mistyped(with_pypy: Path, edit: Edit) -> None:
-    edit(PYPY, '"clean-focal", "compiler-bookworm"]', '"clean-focal", "compiler-bokworm"]')
+    edit(PYPY, '"clean-unrelated", "compiler"]', '"clean-unrelated", "compiler-bokworm"]')
 
     with pytest.raises(UnknownNameError) as caught:
         load_config(with_pypy)
 
     assert str(caught.value).startswith(
         "pypy3.11.toml: key verify.environments: unknown environment 'compiler-bokworm'. "
-        "Did you mean 'compiler-bookworm'?"
+        "Did you mean 'compiler'?"
     )
 
 
@@ -580,11 +580,11 @@ def test_an_expected_output_that_is_not_there_is_named_with_its_test(
     )
 
 
-@pytest.mark.parametrize("name", ["clean-bookworm", "clean-bulseye"], ids=["elsewhere", "nowhere"])
+@pytest.mark.parametrize("name", ["clean-newer", "clean-bulseye"], ids=["elsewhere", "nowhere"])
 def test_a_module_is_only_where_its_interpreter_is_tried(
     name: str, with_pypy: Path, edit: Edit
 ) -> None:
-    edit(PYPY, '_tkinter = ["compiler-bookworm"]', f'_tkinter = ["compiler-bookworm", "{name}"]')
+    edit(PYPY, '_tkinter = ["compiler"]', f'_tkinter = ["compiler", "{name}"]')
 
     with pytest.raises(UnknownNameError) as caught:
         load_config(with_pypy)
@@ -592,4 +592,4 @@ def test_a_module_is_only_where_its_interpreter_is_tried(
     message = str(caught.value)
     where = "pypy3.11.toml: key verify.modules_only_in._tkinter"
     assert message.startswith(f"{where}: unknown environment {name!r}. ")
-    assert message.endswith("Allowed: clean-bullseye, clean-focal, compiler-bookworm.")
+    assert message.endswith("Allowed: clean, clean-unrelated, compiler.")
