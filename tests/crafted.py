@@ -38,7 +38,13 @@ from pipeline.verify.running import (
     wanted_imports,
 )
 from pipeline.verify.tree import Tree
-from tests.factories import CONFIGS, make_build_info, make_config, make_pypy_job, make_pypy_package
+from tests.factories import (
+    CONFIGS,
+    make_build_info_of,
+    make_config,
+    make_pypy_job,
+    make_pypy_package,
+)
 from tests.fakes import ELF, EPOCH, RESOURCES, Answer, FakeSession, Image, World, digest, make_job
 
 S = TypeVar("S")
@@ -190,14 +196,7 @@ def make_info(world: World, job: Job) -> BuildInfo:
 def make_pypy_craft(version: str = "7.3.23") -> Craft:
     """Return PyPy's release without a fault: upstream's layout with little in each file."""
     job = make_pypy_job(version)
-    info = make_build_info(
-        identifier=job.identifier,
-        interpreter=job.interpreter.interpreter,
-        interpreter_version=job.version,
-        language_version=job.language_version,
-        homepage=job.interpreter.homepage,
-        source=job.revision,
-    )
+    info = make_build_info_of(job)
     pins = make_config().pins
     embedded = {
         module: pins[library.pin].version

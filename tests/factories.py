@@ -418,6 +418,20 @@ def make_build_info(**overrides: Any) -> BuildInfo:
     return BuildInfo.model_validate({**fields, **overrides})
 
 
+def make_build_info_of(job: Job, **overrides: Any) -> BuildInfo:
+    """Return what the archive of *job* says of its build."""
+    fields = {
+        "identifier": job.identifier,
+        "interpreter": job.interpreter.interpreter,
+        "interpreter_version": job.version,
+        "language_version": job.language_version,
+        "platform": job.platform.identifier,
+        "homepage": job.interpreter.homepage,
+        "source": job.revision,
+    }
+    return make_build_info(**{**fields, **overrides})
+
+
 def make_package(**overrides: Any) -> Package:
     """Return the record of the demo's archives."""
     fields = {"stem": "demo-v1.0.0-linux64", "artifacts": make_archives()}

@@ -31,7 +31,7 @@ COMPILER: Final = "gcc"
 FIXED_VARIABLES: Final = {
     "CCACHE_COMPILERCHECK": "content",
     "CCACHE_DIR": f"{OUTPUT}/ccache",
-    # A translation of PyPy leaves 1300 files and 8 MB; archives with too many files are refused.
+    # A translation of PyPy leaves 1600 files and 25 MB; archives with too many files are refused.
     "CCACHE_MAXFILES": "50000",
     "CCACHE_MAXSIZE": "1G",
     "HOME": TEMPORARY,

@@ -25,7 +25,7 @@ from pipeline.verify.members import MEMBER_GATES, SAFETY_GATES, Archives, read_a
 from pipeline.verify.runner import TREE_GATES
 from pipeline.verify.tree import Tree
 from tests.crafted import patchlevel
-from tests.factories import changed, make_build_info, make_platform, make_pypy_job
+from tests.factories import changed, make_build_info_of, make_platform, make_pypy_job
 from tests.programs import pe
 
 STEM: Final = "pypy3.11-v7.3.23-win64"
@@ -68,14 +68,7 @@ def job() -> Job:
 
 @pytest.fixture(scope="module")
 def info(job: Job) -> BuildInfo:
-    return make_build_info(
-        identifier=job.identifier,
-        interpreter=job.interpreter.interpreter,
-        interpreter_version=job.version,
-        language_version=job.language_version,
-        platform=job.platform.identifier,
-        source=job.revision,
-    )
+    return make_build_info_of(job)
 
 
 @pytest.fixture
