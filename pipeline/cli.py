@@ -138,7 +138,12 @@ def _add_selection(parser: argparse.ArgumentParser, *, channel: Channel | None) 
         )
     else:
         parser.set_defaults(channel=channel)
-    parser.add_argument("--platform", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        help="only this one, or all of an interpreter's; repeatable",
+    )
     parser.add_argument(
         "--interpreter-version",
         "--pypy-version",

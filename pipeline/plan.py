@@ -4,6 +4,7 @@ The names and URLs in a plan are the names that come out: stages take them from 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -25,6 +26,9 @@ from pipeline.model.configs import (
 from pipeline.model.platforms import Mode, Placement, Platform, Worker, ways
 from pipeline.model.records import BootstrapRelease, Resolved, Revision
 from pipeline.model.versions import InterpreterVersion, VersionField
+
+# In place of a platform's name: every platform of the interpreter.
+ALL: Final = "all"
 
 
 class Job(Model):
@@ -128,10 +132,10 @@ class Plan(Model):
 class Selection(BaseModel, frozen=True):
     """What the command line asks for; empty means what the channel says.
 
-    ``platforms`` are for each of ``interpreters``; ``identified`` are single jobs, each an
-    interpreter and a platform. ``version`` replaces the configured version of the one interpreter
-    that is selected, ``source`` (a local directory) its source. ``mode`` is how all platforms are
-    translated, instead of the best way.
+    ``platforms`` are for each of ``interpreters`` (``all`` for every one that it has);
+    ``identified`` are single jobs, each an interpreter and a platform. ``version`` replaces the
+    configured version of the one interpreter that is selected, ``source`` (a local directory) its
+    source. ``mode`` is how all platforms are translated, instead of the best way.
     """
 
     channel: Channel
@@ -273,11 +277,15 @@ def _platform_names(
     else:
         where = f"channels.toml: key {selection.channel}.platforms"
         names = _channel_platforms(config, selection, worker)
+    if ALL in names:
+        names = interpreter.platforms
     return tuple(dict.fromkeys((*names, *identified))), where
 
 
 def _channel_platforms(config: Config, selection: Selection, worker: Worker) -> Sequence[str]:
     names = channel_config(config, selection.channel).platforms
+    if names == ALL:
+        return (ALL,)
     if names != "worker":
         return names
     rows = config.platforms.values()

@@ -406,7 +406,7 @@ class ChannelConfig(Model):
     """
 
     interpreters: Annotated[tuple[Name, ...], Field(min_length=1)]
-    platforms: Literal["worker"] | tuple[Name, ...]
+    platforms: Literal["worker", "all"] | tuple[Name, ...]
     store: str
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^/\s]$")]
     signing: SigningConfig
