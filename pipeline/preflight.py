@@ -21,8 +21,8 @@ REGISTER: Final = (
     "Install qemu-user-static and binfmt-support, mount binfmt_misc, run update-binfmts --import; "
     "or as root: python -m pipeline doctor --provision"
 )
-# What a shell says of a program that the kernel cannot run, or that is not there.
-NOT_EXECUTABLE: Final = (126, 127)
+ANSWER: Final = 42
+PROGRAM: Final = f"int main(void) {{ return {ANSWER}; }}"
 
 
 def require_fit(ctx: Context, job: Job) -> None:
@@ -46,7 +46,8 @@ def _problems(engine: EngineInfo, job: Job) -> Iterator[str]:
             f"engine has {engine.memory / GIB:.1f} GiB. Use a larger machine (--engine "
             f"{job.platform.identifier}=ssh://HOST), or give Docker's machine more memory."
         )
-    if job.mode is not Mode.NATIVE and not emulator_is_ready(job.platform):
+    emulated = job.mode is not Mode.NATIVE and job.host.machine not in job.platform.runs_on
+    if (emulated or job.mode is Mode.EMULATED) and not emulator_is_ready(job.platform):
         yield (
             f"programs of {job.platform.identifier} do not run here: the kernel's binfmt_misc has "
             f"no {job.platform.emulator} with flag F. {REGISTER}"
@@ -66,17 +67,17 @@ def emulator_is_ready(platform: Platform) -> bool:
 
 
 def require_runnable(ctx: Context, job: Job, environment: Environment) -> None:
-    """Run the target's dynamic loader in a cross environment, on the engine that will do the work.
+    """Compile a program in a cross environment and run it, on the engine that will do the work.
 
     Raises:
         PreflightError: the engine's kernel cannot; an engine elsewhere needs an emulator too.
     """
-    if job.mode is not Mode.CROSS:
+    if not job.tool_prefix:
         return
-    command = f"for loader in /lib*/{job.platform.loader}; do exec $loader --help; done"
+    command = f"echo '{PROGRAM}' | {job.tool_prefix}gcc -x c -o /tmp/program - && /tmp/program"
     with ctx.engine.session(environment.image_id) as session:
         done = session.call(("sh", "-c", command))
-    if done.status in NOT_EXECUTABLE:
+    if done.status != ANSWER:
         msg = (
             f"programs of {job.platform.identifier} do not run in the engine's containers: "
             f"{done.last_lines}. On the engine's machine: {REGISTER}"

@@ -1,7 +1,7 @@
 """The demo for other platforms: by a cross compiler, for musl, and for 32 bits.
 
-Everything is real: the cross compiler, QEMU for what runs on the target, the clean containers of the
-target's architecture.
+Everything is real: the cross compiler, QEMU for what runs on the target, the clean containers of
+the target's architecture.
 """
 
 import json

@@ -19,6 +19,7 @@ from pipeline.effects.engine import WORKER_IMAGE, ContainerStep
 from pipeline.effects.native_engine import NativeEngine
 from pipeline.effects.process import ProcessRunner
 from pipeline.errors import ImageError, MissingToolError, StepSilentError, StepTimeoutError
+from pipeline.model.records import Environment
 from tests.integration.conftest import Project
 
 
@@ -158,22 +159,25 @@ def test_the_worker_says_what_decides_what_it_builds(engine: NativeEngine) -> No
     assert engine.info().memory == psutil.virtual_memory().total
 
 
+def image_of(project: Project) -> str:
+    """Return the image in which a project translated."""
+    records = (project.work / "cache" / "environments").glob("*.json")
+    environments = [Environment.model_validate_json(path.read_bytes()) for path in records]
+    (image,) = [found.image_id for found in environments if found.name == "translate"]
+    return image
+
+
 @pytest.fixture(scope="module")
 def pypy(fast: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """PyPy 2.7 on this machine: the translation environment's, with the libraries it needs."""
     directory = tmp_path_factory.mktemp("pypy")
     client = docker.from_env()
-    tag = next(
-        tag
-        for image in client.images.list()
-        for tag in image.tags
-        if tag.startswith("rpython-pipeline/translate:")
-    )
+    libraries = "s/.*=> \\(.*lib\\(ffi\\|tinfo\\|expat\\|bz2\\)[^ ]*\\).*/\\1/p"
     copy = (
         "tar --dereference --create --file=- /usr/lib/pypy "
-        "$(ldd /usr/lib/pypy/bin/pypy | sed -n 's/.*=> \\(.*lib\\(ffi\\|tinfo\\|expat\\|bz2\\)[^ ]*\\).*/\\1/p')"
+        f"$(ldd /usr/lib/pypy/bin/pypy | sed -n '{libraries}')"
     )
-    container = client.containers.create(tag, ["sh", "-c", copy], network_mode="none")
+    container = client.containers.create(image_of(fast), ["sh", "-c", copy], network_mode="none")
     try:
         container.start()
         with (directory / "pypy.tar").open("wb") as stream:
@@ -181,12 +185,12 @@ def pypy(fast: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     finally:
         container.remove(force=True)
     with tarfile.open(directory / "pypy.tar") as archive:
-        archive.extractall(directory, filter="fully_trusted")
+        archive.extractall(directory, filter="fully_trusted")  # noqa: S202 - from our own image
     program = directory / "bin" / "pypy"
     program.parent.mkdir()
-    libraries = sorted({path.parent for path in directory.rglob("*.so.*")})
+    places = sorted({path.parent for path in directory.rglob("*.so.*")})
     program.write_text(
-        f"#!/bin/sh\nexport LD_LIBRARY_PATH={':'.join(map(str, libraries))}\n"
+        f"#!/bin/sh\nexport LD_LIBRARY_PATH={':'.join(map(str, places))}\n"
         f'exec {directory}/usr/lib/pypy/bin/pypy "$@"\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)

@@ -268,7 +268,10 @@ def test_a_platform_of_another_machine_is_refused(command: Command) -> None:
     status = command.run("plan", "toy-linux-aarch64")
 
     assert status == 25
-    assert "this worker is x86_64" in command.message()
+    refused = "linux-aarch64 cannot be translated in any way on this worker (linux, x86_64)"
+    message = command.message()
+    assert refused in message
+    assert "--engine linux-aarch64=ssh://HOST" in message
 
 
 def test_a_plan_shows_every_job_and_url_to_people(command: Command) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from pipeline import doctor
+from pipeline import doctor, preflight
 from pipeline.doctor import (
     ENGINE_WAIT,
     PACKAGES,
@@ -69,6 +69,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made.world.process.expect("update-binfmts", "--import")
     made.world.process.expect("update-binfmts", "--enable")
     monkeypatch.setattr(doctor, "BINFMT", made.binfmt)
+    monkeypatch.setattr(preflight, "BINFMT", made.binfmt)
     monkeypatch.setattr(doctor, "SYSTEMD", made.systemd)
     monkeypatch.setattr(doctor, "time", SimpleNamespace(sleep=made.sleep))
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")

@@ -161,7 +161,7 @@ def test_a_platform_that_the_worker_cannot_do_is_refused_with_a_remedy(
         make_plan_for(config, platforms=(platform,), worker_machine=worker, mode=mode)
 
     assert str(caught.value).startswith(f"{platform} cannot be translated")
-    assert str(caught.value).endswith(expected) or expected in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_platforms_work_goes_to_the_machine_that_was_named_for_it() -> None:
@@ -322,8 +322,10 @@ def test_a_platform_for_named_interpreters_is_not_one_for_named_jobs() -> None:
 
 
 def test_a_named_job_of_another_machine_is_refused() -> None:
-    with pytest.raises(PlatformError, match=r"^linux-aarch64: this worker is x86_64"):
-        identified(("demo", "linux-aarch64"))
+    refused = r"^linux-riscv64 cannot be translated in any way on this worker \(linux, aarch64\)"
+
+    with pytest.raises(PlatformError, match=refused):
+        identified(("demo", "linux-riscv64"), worker_machine="aarch64")
 
 
 def test_a_version_for_the_one_interpreter_of_a_named_job_is_fine() -> None:

@@ -91,7 +91,16 @@ def test_work_of_this_architecture_needs_no_emulator(world: World, binfmt: Path)
     require_fit(world.ctx, job_for("linux-x86_64"))
 
 
-LOADER = "for loader in /lib*/ld-linux-aarch64.so.1; do exec $loader --help; done"
+def test_a_worker_runs_its_own_architecture_in_mode_cross_too(world: World, binfmt: Path) -> None:
+    (binfmt / "qemu-aarch64").unlink()
+
+    require_fit(world.ctx, job_for("linux-musl-x86_64"))
+
+
+COMPILE_AND_RUN = (
+    "echo 'int main(void) { return 42; }' "
+    "| aarch64-linux-gnu-gcc -x c -o /tmp/program - && /tmp/program"
+)
 
 
 @pytest.fixture
@@ -102,18 +111,18 @@ def environment(world: World) -> Environment:
     return made
 
 
-@pytest.mark.parametrize("status", [126, 127])
+@pytest.mark.parametrize("status", [0, 1, 126, 127])
 def test_an_engine_elsewhere_without_the_emulator_is_told_of(
     status: int, world: World, environment: Environment
 ) -> None:
-    world.engine.answers[(LOADER,)] = Answer(status=status, stderr="exec format error")
+    world.engine.answers[(COMPILE_AND_RUN,)] = Answer(status=status, stderr="exec format error")
 
     with pytest.raises(PreflightError, match=r"do not run in the engine's containers: exec format"):
         require_runnable(world.ctx, job_for("linux-aarch64"), environment)
 
 
-def test_what_the_loader_says_does_not_matter(world: World, environment: Environment) -> None:
-    world.engine.answers[(LOADER,)] = Answer(status=1, stderr="usage")
+def test_a_program_that_answers_is_enough(world: World, environment: Environment) -> None:
+    world.engine.answers[(COMPILE_AND_RUN,)] = Answer(status=42)
 
     require_runnable(world.ctx, job_for("linux-aarch64"), environment)
 

@@ -16,6 +16,7 @@ FIXED = {
     "README.md",
     "LICENSE",
     "uv.lock",
+    ".git",  # a directory, but a file in a worktree
     ".gitignore",
     ".pre-commit-config.yaml",
 }

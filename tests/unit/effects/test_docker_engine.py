@@ -17,7 +17,7 @@ from docker.errors import (  # noqa: TID251 - as above
     NotFound,
 )
 
-from pipeline.effects import docker_engine
+from pipeline.effects import watch
 from pipeline.effects.docker_engine import SESSION_LABEL, WORKSPACE_LABEL, DockerEngine
 from pipeline.effects.engine import ContainerStep
 from pipeline.errors import (
@@ -181,7 +181,7 @@ def engine_with(client: FakeClient) -> DockerEngine:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for time limits often, since they are short here."""
-    monkeypatch.setattr(docker_engine, "POLL", 0.005)
+    monkeypatch.setattr(watch, "POLL", 0.005)
 
 
 def step(**changes: Any) -> ContainerStep:
@@ -347,9 +347,7 @@ def test_a_step_that_says_nothing_is_stopped_and_removed(tmp_path: Path) -> None
 def test_a_talking_step_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten lines, each after 6 of 10 allowed seconds."""
     moments = iter(range(0, 600, 6))
-    monkeypatch.setattr(
-        docker_engine, "time", SimpleNamespace(monotonic=lambda: float(next(moments)))
-    )
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: float(next(moments))))
     client = FakeClient(FakeContainer(chunks=[b"line\n"] * 10))
 
     status, _, lines = run(client, tmp_path, step(silence=10.0))
@@ -361,9 +359,7 @@ def test_a_talking_step_may_still_take_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments = iter(range(0, 600, 6))
-    monkeypatch.setattr(
-        docker_engine, "time", SimpleNamespace(monotonic=lambda: float(next(moments)))
-    )
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: float(next(moments))))
     client = FakeClient(FakeContainer(chunks=[b"line\n"] * 20))
 
     with pytest.raises(StepTimeoutError, match="not finished after 50 s"):

@@ -248,7 +248,7 @@ def test_a_translation_that_was_not_measured_is_a_failure(
     del files[name]
     world.engine.scripts["translate"] = lambda _step: Ran(files=files)
 
-    with pytest.raises(TranslationError, match=f"wrote no /build/out/{name}; are GNU time and"):
+    with pytest.raises(TranslationError, match=f"wrote no /build/out/{name}, though it"):
         run(world, job, environment)
 
 

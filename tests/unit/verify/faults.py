@@ -1381,9 +1381,7 @@ OF_PYPY: Final = (
     Fault(
         gate="MOD01",
         name="module not importable",
-        spoil=imports(
-            "clean", Answer(status=1, stdout="_ssl: ImportError: no libssl.so.3\n")
-        ),
+        spoil=imports("clean", Answer(status=1, stdout="_ssl: ImportError: no libssl.so.3\n")),
         file=f"{GZ} in clean: imports",
         found="_ssl: ImportError: no libssl.so.3",
         expected="that it is imported",
@@ -1391,9 +1389,7 @@ OF_PYPY: Final = (
     Fault(
         gate="MOD01",
         name="module not importable where its libraries are",
-        spoil=imports(
-            "compiler", Answer(status=1, stdout="_tkinter: ImportError: libX11\n")
-        ),
+        spoil=imports("compiler", Answer(status=1, stdout="_tkinter: ImportError: libX11\n")),
         file=f"{GZ} in compiler: imports",
         found="_tkinter: ImportError: libX11",
         expected="that it is imported",

@@ -338,14 +338,22 @@ def test_a_header_of_the_machine_that_packed_is_found(
     ]
 
 
-def test_a_link_to_the_program_is_found(job: Job, archive: Path, entries: list[Entry]) -> None:
+@pytest.mark.parametrize(
+    ("target", "gates"),
+    [(PROGRAM, ["ARC05"]), ("no-program.exe", ["ARC04", "ARC05"])],
+    ids=["to-the-program", "to-nothing"],
+)
+def test_a_link_is_found(
+    target: str, gates: list[str], job: Job, archive: Path, entries: list[Entry]
+) -> None:
     """Windows would unpack it to a text file; the pipeline's own writer refuses it."""
-    packed(job, archive, entries)
+    others = [entry for entry in entries if entry.path != f"{STEM}/python.exe"]
+    packed(job, archive, [*others, Entry(path=f"{STEM}/python.exe", content=target.encode())])
     rewritten(archive, only("python.exe", external_attr=0o120777 << 16))
 
-    assert tripped(read(job, archive)) == ["ARC04", "ARC05"]
+    assert tripped(read(job, archive)) == gates
     with pytest.raises(ValueError, match="holds no links"):
-        packed(job, archive, [*entries, Entry(path=f"{STEM}/python4.exe", link=PROGRAM)])
+        packed(job, archive, [*entries, Entry(path=f"{STEM}/python4.exe", link=target)])
 
 
 def test_a_special_member_is_found(job: Job, archive: Path, entries: list[Entry]) -> None:
@@ -422,7 +430,7 @@ def test_a_missing_program_is_found_in_the_contents_too(
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "expected"),
+    "fault",
     [
         (
             "include/patchlevel.h",
@@ -446,14 +454,9 @@ def test_a_missing_program_is_found_in_the_contents_too(
     ids=["header", "module", "library"],
 )
 def test_a_fault_is_found_where_windows_has_it(
-    path: str,
-    content: bytes,
-    expected: str,
-    job: Job,
-    info: BuildInfo,
-    archive: Path,
-    entries: list[Entry],
+    fault: tuple[str, bytes, str], job: Job, info: BuildInfo, archive: Path, entries: list[Entry]
 ) -> None:
+    path, content, expected = fault
     name = f"{STEM}/{path}"
     others = [entry for entry in entries if entry.path != name]
     packed(job, archive, [*others, Entry(path=name, content=content)])
