@@ -9,7 +9,7 @@ RUN echo 'deb-src http://deb.debian.org/debian bullseye main' \
  && apt-get install --yes --no-install-recommends gcc libc6-dev make zlib1g-dev libffi-dev
 WORKDIR /tmp/python
 RUN apt-get source --download-only python2.7 \
- && tar --extract --strip-components=1 --file=python2.7_*.orig.tar.gz \
+ && tar --extract --strip-components=1 --file python2.7_*.orig.tar.* \
  && ./configure --quiet --prefix=/opt/python2.7 --enable-unicode=ucs4 --without-ensurepip \
       --with-system-ffi \
  && make -s -j"$(nproc)" \

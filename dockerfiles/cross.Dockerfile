@@ -46,6 +46,28 @@ RUN gnu="$(echo "${PREFIX}" | sed 's/-musl/-gnu/')" \
  && ln -sf ../../bin/ccache "/usr/lib/ccache/${PREFIX}-gcc"
 ENV CCACHE_EXTRAFILES=/etc/cross-compiler
 
+# musl has no headers of the kernel; they are the same for every C library.
+# Debian has no libffi for musl, and a JIT calls through it: from Debian's source, which apt
+# authenticates, to be linked into what needs it.
+WORKDIR /tmp/libffi
+# hadolint ignore=DL3003
+RUN gnu="$(echo "${PREFIX}" | sed 's/-musl/-gnu/')" \
+ && if [ "${gnu}" != "${PREFIX}" ]; then \
+      ln -s ../linux ../asm-generic "../${gnu}/asm" "/usr/include/${PREFIX}/" \
+      && sed -n 's/^deb \(.*\)/deb-src \1/p' /etc/apt/sources.list >/etc/apt/sources.list.d/source.list \
+      && apt-get update \
+      && apt-get source --download-only libffi/"$(. /etc/os-release && echo "${VERSION_CODENAME}")" \
+      && tar --extract --strip-components=1 --file libffi_*.orig.tar.* \
+      && ./configure --quiet "--host=${gnu}" "CC=${PREFIX}-gcc" \
+           --prefix=/usr "--libdir=/usr/lib/${PREFIX}" "--includedir=/usr/include/${PREFIX}" \
+           --disable-shared --with-pic --disable-docs --disable-multi-os-directory \
+           --without-gcc-arch \
+      && make -s -j"$(nproc)" \
+      && make -s install \
+      && rm -rf /tmp/libffi/* /var/lib/apt/lists/* /etc/apt/sources.list.d/source.list; \
+    fi
+WORKDIR /
+
 # RPython starts what is for the target through sb2; here the kernel knows what to do with it.
 # Under these names a packager finds the tools that can read what was made for the target.
 RUN printf '%s\n' '#!/bin/sh' 'exec "$@"' >/usr/local/bin/sb2 \

@@ -190,7 +190,7 @@ def _check_references(config: Config) -> None:
         for interpreter_name in chosen.interpreters:
             where = f"channels.toml: key {channel}.interpreters"
             known("interpreter", interpreter_name, config.interpreters, where=where)
-        for platform_name in () if chosen.platforms == "worker" else chosen.platforms:
+        for platform_name in () if isinstance(chosen.platforms, str) else chosen.platforms:
             where = f"channels.toml: key {channel}.platforms"
             known("platform", platform_name, config.platforms, where=where)
 
@@ -201,6 +201,21 @@ def _check_platforms(config: Config) -> None:
             msg = (
                 f"platforms.toml: key platforms.{name}.identifier: is {platform.identifier!r}, "
                 f"but the table's name says {name!r}. They must be the same."
+            )
+            raise ConfigError(msg)
+        _check_hosts(config, platform)
+
+
+def _check_hosts(config: Config, platform: Platform) -> None:
+    """Refuse a host that computes otherwise than the target; RPython uses its own numbers."""
+    where = f"platforms.toml: key platforms.{platform.identifier}.cross.hosts"
+    for name in platform.cross.hosts if platform.cross is not None else ():
+        host = known("platform", name, config.platforms, where=where)
+        if (host.word_size, host.byte_order) != (platform.word_size, platform.byte_order):
+            msg = (
+                f"{where}: {name} has {host.word_size} bits and is {host.byte_order}-endian, but "
+                f"{platform.identifier} has {platform.word_size} and is {platform.byte_order}-"
+                "endian. Name a host that agrees, or take mode cross out."
             )
             raise ConfigError(msg)
 

@@ -190,11 +190,11 @@ def up_to(job: Job, goal: str) -> Job:
     return changed(job, extra_options=(f"--{goal}",), products=())
 
 
-def prepared(arguments: argparse.Namespace) -> Bench:
-    """Make the source and the environment as any run does; they stay in the work directory."""
-    work = WorkDirectory(arguments.work.absolute())
+def bench_context(root: Path) -> Context:
+    """Return a context as any run has it, with a work directory at *root*."""
+    work = WorkDirectory(root)
     work.path("bench").mkdir(parents=True, exist_ok=True)
-    ctx = Context(
+    return Context(
         root=ROOT,
         config=load_config(ROOT / "translation_configs"),
         work=work,
@@ -205,6 +205,12 @@ def prepared(arguments: argparse.Namespace) -> Bench:
         now=utc_now,
         releaser="bench",
     )
+
+
+def prepared(arguments: argparse.Namespace) -> Bench:
+    """Make the source and the environment as any run does; they stay in the work directory."""
+    ctx = bench_context(arguments.work.absolute())
+    work = ctx.work
     version = arguments.pypy_version
     selection = Selection(
         channel="release",

@@ -1,5 +1,6 @@
 """Configuration errors name the file, the key, what is allowed, and a near match."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -313,8 +314,48 @@ def test_a_value_of_another_form_is_shown_with_its_key(
         ),
         pytest.param(
             "demo.toml",
-            '"clean-newer"]',
-            '"clean-bokworm"]',
+            'cross_environment = "cross"',
+            'cross_environment = "crss"',
+            "demo.toml: key translation.cross_environment: unknown environment 'crss'. "
+            f"Did you mean 'cross'? Allowed: {ENVIRONMENTS}.",
+            id="cross-environment",
+        ),
+        pytest.param(
+            "demo.toml",
+            'environment = "translate-cpython"',
+            'environment = "translate-cpthon"',
+            "demo.toml: key translation.platforms.linux-s390x.environment: unknown environment "
+            f"'translate-cpthon'. Did you mean 'translate-cpython'? Allowed: {ENVIRONMENTS}.",
+            id="environment-of-a-platform",
+        ),
+        pytest.param(
+            "demo.toml",
+            "[translation.platforms.linux-s390x]",
+            "[translation.platforms.linux-s390]",
+            "demo.toml: key translation.platforms.linux-s390: unknown platform 'linux-s390'. "
+            "Did you mean 'linux-s390x'? Allowed: ",
+            id="platform-of-a-translation",
+        ),
+        pytest.param(
+            "demo.toml",
+            '{ kind = "image", argv = ["python2.7"] }',
+            '{ kind = "release", interpreter = "dmo" }',
+            "demo.toml: key translation.platforms.linux-s390x.bootstrap.interpreter: unknown "
+            "interpreter 'dmo'. Did you mean 'demo'? Allowed: demo.",
+            id="bootstrap-interpreter-of-a-platform",
+        ),
+        pytest.param(
+            "platforms.toml",
+            'cross = { hosts = ["linux-i686"]',
+            'cross = { hosts = ["linux-i386"]',
+            "platforms.toml: key platforms.linux-armhf.cross.hosts: unknown platform 'linux-i386'. "
+            f"Did you mean 'linux-i686'? Allowed: {PLATFORMS}.",
+            id="host-of-a-cross-compiler",
+        ),
+        pytest.param(
+            "demo.toml",
+            'environments = ["clean", "clean-newer"]',
+            'environments = ["clean", "clean-bokworm"]',
             "demo.toml: key verify.environments: unknown environment 'clean-bokworm'. "
             "Did you mean 'clean-newer'?",
             id="verify-environment",
@@ -373,6 +414,72 @@ def test_a_channels_platform_that_does_not_exist_is_named(root: Path, edit: Edit
         load_config(root)
 
     assert str(caught.value).startswith("channels.toml: key release.platforms: unknown platform")
+
+
+@pytest.mark.parametrize("names", ['"worker"', '"all"', '["linux-riscv64", "linux-x86_64"]'])
+@pytest.mark.parametrize("channel", ["release", "nightly"])
+def test_a_channel_has_the_workers_platform_or_all_or_some(
+    channel: str, names: str, root: Path
+) -> None:
+    path = root / "channels.toml"
+    before, heading, rest = path.read_text(encoding="utf-8").partition(f"[{channel}]\n")
+    rest = rest.replace('platforms = "worker"', f"platforms = {names}", 1)
+    path.write_text(before + heading + rest, encoding="utf-8")
+
+    found = getattr(load_config(root).channels, channel).platforms
+
+    assert json.dumps(found) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "host"),
+    [
+        pytest.param("linux-armhf", "linux-i686", "linux-x86_64", id="word-size"),
+        pytest.param("linux-musl-aarch64", "linux-x86_64", "linux-s390x", id="byte-order"),
+    ],
+)
+def test_a_host_computes_as_its_target_does(name: str, old: str, host: str, root: Path) -> None:
+    """RPython computes with the word size and byte order of the machine that it runs on."""
+    path = root / "platforms.toml"
+    before, heading, row = path.read_text(encoding="utf-8").partition(f"[platforms.{name}]\n")
+    row = row.replace(f'hosts = ["{old}"]', f'hosts = ["{old}", "{host}"]', 1)
+    path.write_text(before + heading + row, encoding="utf-8")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(
+        f"platforms.toml: key platforms.{name}.cross.hosts: {host} has "
+    )
+
+
+def test_a_smoke_test_that_a_platform_would_never_run_is_refused(root: Path, edit: Edit) -> None:
+    edit(
+        "demo.toml", 'environments = ["clean", "clean-newer"]', 'environments = ["clean-unrelated"]'
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value) == (
+        "demo.toml: key verify.smoke: test version: none of its environments (clean-unrelated) has "
+        "a base for linux-riscv64. Add one in environments.toml, or take the platform out of key "
+        "platforms."
+    )
+
+
+def test_a_single_test_must_be_run_on_every_platform_too(root: Path, edit: Edit) -> None:
+    environments = 'environments = ["clean", "clean-newer"'
+    edit("demo.toml", f"{environments}]", f'{environments}, "clean-unrelated"]')
+    edit("demo.toml", 'name = "link"\n', 'name = "link"\nenvironments = ["clean-unrelated"]\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(
+        "demo.toml: key verify.smoke: test link: none of its environments (clean-unrelated) has a "
+        "base for linux-riscv64. "
+    )
 
 
 def test_a_platforms_key_must_be_its_identifier(root: Path, edit: Edit) -> None:
@@ -453,19 +560,21 @@ def test_an_unknown_name_hides_the_key_error_that_found_it() -> None:
     assert caught.value.__suppress_context__
 
 
-WITHOUT_JIT = 'without_jit = ["aarch64", "riscv64"]'
+DEMO = load_config(CONFIGS).interpreters["demo"].translation
+WITHOUT_JIT = f"without_jit = {json.dumps(DEMO.without_jit)}"
+ALL_BUT_RISCV64 = WITHOUT_JIT.replace(', "riscv64"', "")
 
 
 def test_a_jit_is_refused_where_the_toolchain_has_none(root: Path, edit: Edit) -> None:
-    edit("demo.toml", WITHOUT_JIT, 'without_jit = ["aarch64"]')
+    edit("demo.toml", WITHOUT_JIT, ALL_BUT_RISCV64)
 
     with pytest.raises(ConfigError) as caught:
         load_config(root)
 
     assert str(caught.value) == (
         "demo.toml: key translation.jit: is true, but the toolchain has no JIT backend for riscv64 "
-        "(linux-riscv64; it has: x86_64, i686, armv7l, ppc64le, s390x). Take the platform out, or "
-        "add 'riscv64' to translation.without_jit to translate with --opt=2."
+        f"(linux-riscv64; it has: {', '.join(DEMO.jit_machines)}). Take the platform out, or add "
+        "'riscv64' to translation.without_jit to translate with --opt=2."
     )
 
 
@@ -480,7 +589,7 @@ def test_a_jit_is_refused_where_the_toolchain_has_none(root: Path, edit: Edit) -
 def test_a_jit_is_accepted_where_it_can_be_had_or_is_not_wanted(
     old: str, new: str, root: Path, edit: Edit
 ) -> None:
-    edit("demo.toml", WITHOUT_JIT, 'without_jit = ["aarch64"]')
+    edit("demo.toml", WITHOUT_JIT, ALL_BUT_RISCV64)
     edit("demo.toml", old, new)
 
     load_config(root)

@@ -11,11 +11,19 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError, PlatformError, UnknownNameError
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import canonical_json, pretty_json
-from pipeline.model.configs import Channel, Config
+from pipeline.model.configs import Channel, Config, ImageBootstrap
 from pipeline.model.naming import check_key
 from pipeline.model.platforms import Mode, Placement, Worker
 from pipeline.model.versions import InterpreterVersion
-from pipeline.plan import Plan, Selection, Workers, archive_names, make_plan, selected_interpreters
+from pipeline.plan import (
+    Job,
+    Plan,
+    Selection,
+    Workers,
+    archive_names,
+    make_plan,
+    selected_interpreters,
+)
 from tests.conftest import CheckGolden
 from tests.factories import (
     changed,
@@ -185,6 +193,184 @@ def test_a_job_is_verified_where_there_is_an_environment_for_its_platform() -> N
     plan = make_plan_for(config, platforms=("linux-x86_64", "linux-riscv64"))
 
     assert [job.verified_in for job in plan.jobs] == [names, ("clean", "compiler")]
+
+
+def planned(platform: str, config: Config | None = None, **selection: Any) -> Job:
+    """Return the demo's job for one platform, planned on x86_64."""
+    (job,) = make_plan_for(config, platforms=(platform,), **selection).jobs
+    return job
+
+
+def with_translation(**overrides: Any) -> Config:
+    """Return the shipped configuration with another translation of the demo."""
+    demo = make_interpreter()
+    demo = changed(demo, translation=changed(demo.translation, **overrides))
+    return changed(make_config(), interpreters={"demo": demo})
+
+
+def test_without_a_cross_environment_an_interpreter_is_emulated() -> None:
+    config = with_translation(cross_environment=None)
+
+    assert planned("linux-aarch64", config).mode is Mode.EMULATED
+    with pytest.raises(PlatformError, match=r"possible in mode emulated\.$"):
+        planned("linux-aarch64", config, mode=Mode.CROSS)
+
+
+@pytest.mark.parametrize(
+    ("platform", "mode", "host", "target"),
+    [
+        ("linux-x86_64", Mode.NATIVE, "linux-x86_64", None),
+        ("linux-aarch64", Mode.CROSS, "linux-x86_64", "linux-aarch64"),
+        ("linux-armhf", Mode.CROSS, "linux-i686", "linux-armhf"),
+        ("linux-aarch64", Mode.EMULATED, "linux-aarch64", None),
+    ],
+)
+def test_only_a_cross_compiler_runs_elsewhere_than_what_it_makes(
+    platform: str, mode: Mode, host: str, target: str | None
+) -> None:
+    placement = planned(platform, mode=mode).placement
+
+    assert placement == Placement(
+        host=make_platform(host), target=make_platform(target) if target is not None else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("platform", "mode", "prefix"),
+    [
+        ("linux-x86_64", Mode.NATIVE, ""),
+        ("linux-aarch64", Mode.CROSS, "aarch64-linux-gnu-"),
+        ("linux-ppc64le", Mode.CROSS, "powerpc64le-linux-gnu-"),
+        ("linux-aarch64", Mode.EMULATED, ""),
+    ],
+)
+def test_tools_have_the_targets_name_in_a_cross_translation_only(
+    platform: str, mode: Mode, prefix: str
+) -> None:
+    assert planned(platform, mode=mode).tool_prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("platform", "mode", "factors"),
+    [
+        pytest.param("linux-x86_64", Mode.NATIVE, (1, 1), id="native"),
+        pytest.param("linux-aarch64", Mode.CROSS, (1, 20), id="the-toolchain-is-native"),
+        pytest.param("linux-aarch64", Mode.EMULATED, (20, 20), id="emulated"),
+    ],
+)
+def test_what_an_emulator_runs_may_take_longer(
+    platform: str, mode: Mode, factors: tuple[int, int]
+) -> None:
+    job = planned(platform, with_translation(emulation_factor=20), mode=mode)
+
+    assert (job.time_factor, job.run_factor) == factors
+
+
+OWN = {"environment": "compiler", "bootstrap": {"kind": "image", "argv": ["python2.7"]}}
+
+
+@pytest.mark.parametrize(
+    ("platform", "mode", "environment", "program"),
+    [
+        pytest.param("linux-x86_64", Mode.NATIVE, "translate", "pypy", id="usual"),
+        pytest.param("linux-aarch64", Mode.CROSS, "cross", "python2.7", id="cross"),
+        pytest.param("linux-aarch64", Mode.EMULATED, "compiler", "python2.7", id="its-own"),
+    ],
+)
+def test_a_platform_may_have_an_environment_and_a_bootstrap_interpreter_of_its_own(
+    platform: str, mode: Mode, environment: str, program: str
+) -> None:
+    config = with_translation(platforms={"linux-aarch64": OWN})
+
+    job = planned(platform, config, mode=mode)
+
+    assert job.environment == environment
+    assert isinstance(job.bootstrap_config, ImageBootstrap)
+    assert job.bootstrap_config.argv == (program,)
+
+
+def test_a_platform_may_have_only_one_of_them_of_its_own() -> None:
+    own = {"environment": "compiler"}
+
+    job = planned("linux-s390x", with_translation(platforms={"linux-s390x": own}))
+
+    assert job.environment == "compiler"
+    assert job.bootstrap_config == make_interpreter().translation.bootstrap
+
+
+@pytest.mark.parametrize("names", [("all",), ("linux-i686", "all")], ids=["alone", "among-others"])
+def test_all_platforms_are_those_of_the_interpreter(names: tuple[str, ...]) -> None:
+    config = make_config()
+    second = make_interpreter(interpreter="demo2", platforms=("linux-i686", "linux-aarch64"))
+    demo = make_interpreter(platforms=("linux-x86_64", "linux-riscv64"))
+    config = changed(config, interpreters={"demo": demo, "demo2": second})
+
+    plan = make_plan_for(config, interpreters=("demo", "demo2"), platforms=names)
+
+    assert [job.identifier for job in plan.jobs] == [
+        *("demo-linux-x86_64", "demo-linux-riscv64"),
+        *("demo2-linux-i686", "demo2-linux-aarch64"),
+    ]
+
+
+def test_a_channel_may_have_all_platforms() -> None:
+    demo = make_interpreter(platforms=("linux-x86_64", "linux-aarch64"))
+    config = changed(with_channel("release", platforms="all"), interpreters={"demo": demo})
+
+    plan = make_plan_for(config, platforms=())
+
+    assert [job.platform.identifier for job in plan.jobs] == ["linux-x86_64", "linux-aarch64"]
+
+
+def test_all_platforms_are_refused_if_one_of_them_cannot_be_done() -> None:
+    with pytest.raises(PlatformError, match=r"^linux-riscv64 cannot be translated"):
+        make_plan_for(platforms=("all",), worker_machine="aarch64")
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "expected"),
+    [
+        ("darwin", "arm64", "macos-arm64"),
+        ("windows", "AMD64", "windows-x86_64"),
+        ("linux", "i686", "linux-i686"),
+        ("linux", "s390x", "linux-s390x"),
+    ],
+)
+def test_a_workers_own_platform_is_of_its_system_and_machine(
+    system: str, machine: str, expected: str
+) -> None:
+    """Other platforms whose programs it runs too, or C libraries, are not its own."""
+    demo = make_interpreter(platforms=tuple(make_config().platforms))
+    config = changed(make_config(), interpreters={"demo": demo})
+    workers = Workers(here=Worker(os=system, machine=machine))
+
+    plan = make_plan(
+        config,
+        make_selection(interpreters=("demo",), platforms=()),
+        {"demo": make_resolved()},
+        workers,
+    )
+
+    assert [job.platform.identifier for job in plan.jobs] == [expected]
+
+
+def test_only_the_named_platforms_work_goes_elsewhere() -> None:
+    here, there = Worker(os="darwin", machine="arm64"), Worker(os="linux", machine="s390x")
+    workers = Workers(here=here, elsewhere={"linux-s390x": there})
+
+    assert workers.of("linux-s390x") == there
+    assert workers.of("linux-aarch64") == here
+
+
+def test_a_machine_elsewhere_is_held_to_what_it_can_do() -> None:
+    aarch64 = Worker(os="linux", machine="aarch64")
+    workers = Workers(
+        here=Worker(os="linux", machine="x86_64"), elsewhere={"linux-riscv64": aarch64}
+    )
+    selection = make_selection(interpreters=("demo",), platforms=("linux-riscv64",))
+
+    with pytest.raises(PlatformError, match=r"on this worker \(linux, aarch64\)"):
+        make_plan(make_config(), selection, {"demo": make_resolved()}, workers)
 
 
 @pytest.mark.parametrize("worker", ["x86_64", "aarch64"])

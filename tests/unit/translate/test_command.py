@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TranslationError
-from pipeline.model.configs import ReleaseBootstrap
+from pipeline.model.configs import ImageBootstrap, ReleaseBootstrap
+from pipeline.model.platforms import Mode
 from pipeline.model.records import BootstrapRelease, CompilerCache
 from pipeline.plan import Job
 from pipeline.translate.command import (
     PHASES,
     bootstrap_command,
+    cross_options,
+    fixed_addresses,
     make_variables,
     parse_ccache,
     parse_resources,
@@ -21,7 +24,15 @@ from pipeline.translate.command import (
     translation_options,
     working_directory,
 )
-from tests.factories import make_artifact, make_pypy_job
+from tests.factories import (
+    changed,
+    make_artifact,
+    make_config,
+    make_interpreter,
+    make_plan_for,
+    make_platform,
+    make_pypy_job,
+)
 from tests.fakes import (
     CCACHE_STATISTICS,
     DATA,
@@ -163,6 +174,101 @@ def test_a_released_interpreter_is_what_the_command_starts(job: Job) -> None:
         *("/build/bootstrap/bin/pypy2.7", "--jit", "loop_longevity=300"),
         *from_image[start + len(("pypy", "-S")) :],
     )
+
+
+def cross_job(target: str = "linux-ppc64le", **changes: object) -> Job:
+    """Return the demo's job for another platform than the worker's, by a cross compiler."""
+    (job,) = make_plan_for(platforms=(target,), mode=Mode.CROSS).jobs
+    return configured(job, **changes)
+
+
+def test_a_cross_translation_is_for_rpythons_other_platform() -> None:
+    options = translation_options(cross_job())
+
+    assert options == (
+        *("--batch", "--gc=incminimark", "--opt=jit"),
+        *("--platform=arm", "--cc=powerpc64le-linux-gnu-gcc"),
+        *("--jit-backend=auto", "--gcrootfinder=shadowstack", "--output=demo"),
+    )
+
+
+def test_without_a_jit_a_cross_translation_names_no_backend_of_one() -> None:
+    """RPython refuses options of what is not translated."""
+    assert cross_options(cross_job("linux-aarch64")) == (
+        *("--platform=arm", "--cc=aarch64-linux-gnu-gcc"),
+        "--gcrootfinder=shadowstack",
+    )
+
+
+@pytest.mark.parametrize("mode", [Mode.NATIVE, Mode.EMULATED])
+def test_only_a_cross_translation_is_for_another_platform(mode: Mode) -> None:
+    (job,) = make_plan_for(platforms=("linux-x86_64",), mode=mode).jobs
+
+    assert cross_options(job) == ()
+    assert {"SB2", "TRANSLATION_MACHINE", "PYPY_MULTIARCH"}.isdisjoint(translation_environment(job))
+
+
+def test_what_an_interpreter_adds_comes_behind_the_options_of_the_mode() -> None:
+    """So that a configuration has the last word."""
+    options = translation_options(cross_job(extra_options=("--gcrootfinder=bare",)))
+
+    assert options.index("--gcrootfinder=shadowstack") < options.index("--gcrootfinder=bare")
+
+
+def test_in_a_cross_translation_the_target_is_what_the_toolchain_hears_of() -> None:
+    variables = translation_environment(cross_job())
+
+    assert variables["SB2"] == "/"
+    assert variables["TRANSLATION_MACHINE"] == "ppc64le"
+    assert variables["PYPY_MULTIARCH"] == "powerpc64le-linux-gnu"
+
+
+def test_a_bootstrap_variable_cannot_name_another_target() -> None:
+    bootstrap = {"kind": "image", "argv": ("pypy",), "environment": {"TRANSLATION_MACHINE": "vax"}}
+    job = cross_job(bootstrap=ImageBootstrap.model_validate(bootstrap))
+
+    assert translation_environment(job)["TRANSLATION_MACHINE"] == "ppc64le"
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "machine"),
+    [
+        ("linux-ppc64le", Mode.CROSS, "x86_64"),
+        ("linux-armhf", Mode.CROSS, "i686"),
+        ("linux-i686", Mode.NATIVE, "i686"),
+        ("linux-s390x", Mode.EMULATED, "s390x"),
+    ],
+)
+def test_the_toolchain_is_told_the_machine_that_it_runs_on(
+    target: str, mode: Mode, machine: str
+) -> None:
+    (job,) = make_plan_for(platforms=(target,), mode=mode).jobs
+
+    assert fixed_addresses(job) == ("setarch", machine, "--addr-no-randomize")
+
+
+@pytest.mark.parametrize("system", ["macos-arm64", "windows-x86_64"])
+def test_addresses_are_fixed_on_linux_only(system: str, job: Job) -> None:
+    elsewhere = changed(job, platform=make_platform(system), host=make_platform(system))
+
+    assert fixed_addresses(elsewhere) == ()
+    assert "setarch" not in translation_command(elsewhere)
+
+
+def test_a_platforms_own_bootstrap_interpreter_runs_everything() -> None:
+    own = {"linux-s390x": {"bootstrap": {"kind": "image", "argv": ["python2.7", "-s"]}}}
+    demo = make_interpreter()
+    demo = changed(demo, translation=changed(demo.translation, platforms=own))
+    config = changed(make_config(), interpreters={"demo": demo})
+    (job,) = make_plan_for(config, platforms=("linux-s390x",)).jobs
+
+    command = translation_command(job)
+
+    assert command[:3] == ("python2.7", "-E", "/build/in/run_translation.py")
+    start = command.index("--addr-no-randomize") + 1
+    assert command[start : start + 4] == ("python2.7", "-s", "-m", "rpython")
+    assert "pypy" not in command
+    assert "PYPY_GC_NURSERY" not in translation_environment(job)
 
 
 def test_a_released_interpreter_has_its_own_variables(job: Job) -> None:
