@@ -9,21 +9,24 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from pipeline.effects.context import Context
 from pipeline.effects.process import Tool
+from pipeline.engine_checks import (
+    LEAST_DISK,
+    CheckResult,
+    Status,
+    check_engine,
+    check_engine_for,
+)
 from pipeline.errors import EngineUnavailableError, MissingToolError, PipelineError, PreflightError
 from pipeline.model.configs import BootstrapBase, ChannelConfig
 from pipeline.preflight import BINFMT, GIB, REGISTER, emulator_is_ready
 from pipeline.sign.gpg import QUICKSTART, usable_key
 from pipeline.sign.release import signing_keyring
 
-LEAST_MEMORY: Final = 2 * GIB
-LEAST_DISK: Final = 4 * GIB
 LARGEST_SKEW: Final = 300.0
 CLOCK_SOURCES: Final = ("http://deb.debian.org/", "https://pypi.org/")
 SYSTEMD: Final = Path("/run/systemd/system")
@@ -55,33 +58,15 @@ TOOLS: Final = (
 )
 
 
-class Status(StrEnum):
-    """How a check came out; a warning does not stop anything."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckResult:
-    """One check: what was looked at, what was found, and what to do if that is not enough."""
-
-    name: str
-    status: Status
-    found: str
-    fix: str = ""
-
-
 def diagnose(ctx: Context, channel: ChannelConfig) -> tuple[CheckResult, ...]:
     """Run every check."""
     checks: tuple[Callable[[], CheckResult | Iterator[CheckResult]], ...] = (
-        lambda: _engine(ctx),
-        lambda: _memory(ctx),
+        lambda: check_engine(ctx.config, ctx.engine),
         lambda: _disk(ctx),
         lambda: _tools(ctx),
         lambda: _bootstrap(ctx),
         lambda: _emulation(ctx),
+        lambda: _engines_elsewhere(ctx),
         lambda: _clock(ctx),
         lambda: _key(ctx, channel),
     )
@@ -185,31 +170,11 @@ def _engine_answers(ctx: Context) -> bool:
     return True
 
 
-def _engine(ctx: Context) -> CheckResult:
-    try:
-        info = ctx.engine.info()
-    except EngineUnavailableError as error:
-        return CheckResult(name="engine", status=Status.FAILED, found="no answer", fix=str(error))
-    rows = ctx.config.platforms.values()
-    # Docker says it as uname does, Podman as OCI does.
-    machines = {row.machine for row in rows} | {row.oci.architecture for row in rows if row.oci}
-    found = f"version {info.version}, {info.machine}, {info.cpus} CPUs"
-    if info.machine not in machines:
-        fix = f"Use an engine on one of: {', '.join(sorted(machines))}."
-        return CheckResult(name="engine", status=Status.FAILED, found=found, fix=fix)
-    return CheckResult(name="engine", status=Status.OK, found=found)
-
-
-def _memory(ctx: Context) -> CheckResult:
-    try:
-        memory = ctx.engine.info().memory
-    except EngineUnavailableError:
-        return CheckResult(name="memory", status=Status.WARNING, found="unknown without an engine")
-    status = Status.OK if memory >= LEAST_MEMORY else Status.FAILED
-    fix = f"A translation of the demo needs {LEAST_MEMORY // GIB} GiB: use a larger machine."
-    return CheckResult(
-        name="memory", status=status, found=f"{memory / GIB:.1f} GiB for the engine", fix=fix
-    )
+def _engines_elsewhere(ctx: Context) -> Iterator[CheckResult]:
+    """Check each engine that was named for a platform; the worker itself is checked above."""
+    for name, engine in ctx.engines.items():
+        if engine.contained:
+            yield from check_engine_for(ctx, ctx.config.platforms[name])
 
 
 def _disk(ctx: Context) -> Iterator[CheckResult]:

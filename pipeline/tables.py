@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from pipeline.doctor import CheckResult
 from pipeline.effects.console import Console
+from pipeline.engine_checks import CheckResult
 from pipeline.model.configs import Config
 from pipeline.model.naming import release_prefix
 from pipeline.model.records import Phase, Translation

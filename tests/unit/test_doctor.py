@@ -15,12 +15,11 @@ from pipeline import doctor, preflight
 from pipeline.doctor import (
     ENGINE_WAIT,
     PACKAGES,
-    CheckResult,
-    Status,
     diagnose,
     provision,
     require_healthy,
 )
+from pipeline.engine_checks import CheckResult, Status
 from pipeline.errors import CommandError, EngineUnavailableError, PreflightError
 from pipeline.model.configs import RegistryBase
 from tests.fakes import NOW, Answer, World, digest, expect_gpg, make_world, secret_key

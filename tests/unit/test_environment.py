@@ -6,11 +6,12 @@ from typing import Final
 
 import pytest
 
+from pipeline.effects.engine import WORKER_IMAGE
 from pipeline.environment import environment_recipe, ready_environment, recorded_environment
 from pipeline.errors import EngineUnavailableError, ImageError, MissingToolError
 from pipeline.model.platforms import Placement
 from pipeline.model.records import Environment
-from tests.factories import changed
+from tests.factories import changed, make_platform
 from tests.fakes import Answer, World, digest, make_world, replace_text, write_text
 
 REFERENCE: Final = f"registry.test/debian@sha256:{digest('debian')}"
@@ -352,6 +353,132 @@ def test_a_missing_dockerfile_is_named(world: World) -> None:
 
     with pytest.raises(ImageError, match=r"translate\.Dockerfile: no such file"):
         made(world)
+
+
+def cross_to(world: World, target: str) -> Placement:
+    """Return the placement of a compiler on x86_64 for a shipped platform."""
+    return Placement(host=world.ctx.config.platforms["linux-x86_64"], target=make_platform(target))
+
+
+def test_a_cross_environment_is_of_the_host_and_told_the_target(world: World) -> None:
+    ready_environment(world.ctx, "translate", cross_to(world, "linux-aarch64"))
+
+    tag, arguments, _ = world.engine.built[-1]
+    assert tag.endswith("-amd64")
+    assert {name: value for name, value in arguments.items() if name != "BASE"} == {
+        "TARGET_ARCH": "arm64",
+        "PREFIX": "aarch64-linux-gnu",
+        "LOADER": "ld-linux-aarch64.so.1",
+    }
+    assert "linux-aarch64 on linux-x86_64" in world.text.getvalue()
+
+
+def test_each_target_has_its_own_cross_environment(world: World) -> None:
+    names = ["old", "new"]
+    bases = {
+        name: changed(world.ctx.config.bases[name], architectures=("amd64", "arm64", "ppc64el"))
+        for name in names
+    }
+    world = world.again(config=world.ctx.config.model_copy(update={"bases": bases}))
+    placements = [
+        on(world),
+        cross_to(world, "linux-aarch64"),
+        cross_to(world, "linux-ppc64le"),
+    ]
+
+    made_for = [ready_environment(world.ctx, "translate", place) for place in placements]
+
+    assert len({environment.digest for environment in made_for}) == 3
+    assert len({environment.image_id for environment in made_for}) == 3
+    recorded = [recorded_environment(world.ctx, "translate", place) for place in placements]
+    assert recorded == made_for
+
+
+def test_a_cross_environment_needs_a_base_with_both_platforms(world: World) -> None:
+    placement = cross_to(world, "linux-riscv64")
+
+    with pytest.raises(ImageError) as caught:
+        ready_environment(world.ctx, "translate", placement)
+
+    assert str(caught.value).startswith(
+        "environment translate: none of its bases (old) has linux-riscv64 on linux-x86_64. Add one"
+    )
+    assert world.engine.built == []
+
+
+def with_arguments(world: World, **arguments: str) -> World:
+    """Return the world with arguments of the Dockerfile of the translation environment."""
+    environments = world.ctx.config.environments
+    other = changed(environments["translate"], arguments=arguments)
+    config = changed(world.ctx.config, environments={**environments, "translate": other})
+    return world.again(config=config)
+
+
+def test_a_dockerfile_is_told_what_the_config_says(world: World) -> None:
+    made(world)
+    before = tag_of(world)
+    world = with_arguments(world, LIBRARIES="libffi-dev")
+
+    made(world)
+
+    tag, arguments, _ = world.engine.built[-1]
+    assert arguments["LIBRARIES"] == "libffi-dev"
+    assert tag != before
+
+
+def test_what_the_config_says_cannot_name_another_target(world: World) -> None:
+    world = with_arguments(world, TARGET_ARCH="vax", LIBRARIES="libffi-dev")
+
+    recipe = environment_recipe(world.ctx, "translate", cross_to(world, "linux-aarch64"))
+
+    assert recipe["arguments"] == {
+        "TARGET_ARCH": "arm64",
+        "PREFIX": "aarch64-linux-gnu",
+        "LOADER": "ld-linux-aarch64.so.1",
+        "LIBRARIES": "libffi-dev",
+    }
+
+
+def test_what_else_a_base_could_be_for_does_not_change_what_is_made(world: World) -> None:
+    before = environment_recipe(world.ctx, "translate", on(world))
+    bases = world.ctx.config.bases
+    wider = changed(bases["old"], architectures=("amd64", "s390x"), libc=("glibc", "musl"))
+    config = changed(world.ctx.config, bases={**bases, "old": wider})
+
+    after = environment_recipe(world.again(config=config).ctx, "translate", on(world))
+
+    assert after == before
+
+
+def test_without_containers_the_environment_is_what_the_worker_is(world: World) -> None:
+    world.engine.contained = False
+
+    environment = made(world, "clean-new")
+
+    assert environment.name == "clean-new"
+    assert environment.image_id == WORKER_IMAGE
+    assert environment.packages == ("system Toy 1", "cc toycc 1.0")
+    assert recorded_environment(world.ctx, "clean-new", on(world)) == environment
+    assert (world.engine.built, world.engine.pulled, world.process.calls) == ([], [], [])
+
+
+def test_another_compiler_makes_another_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.engine.contained = False
+    before = made(world).digest
+
+    monkeypatch.setattr(world.engine, "describe", lambda: ("system Toy 1", "cc toycc 1.1"))
+
+    assert made(world).digest != before
+
+
+@pytest.mark.parametrize("row", ["macos-arm64", "windows-x86_64"])
+def test_an_engine_of_containers_makes_none_of_another_system(row: str, world: World) -> None:
+    with pytest.raises(ImageError):
+        ready_environment(world.ctx, "translate", Placement(host=make_platform(row)))
+
+    assert world.engine.built == []
 
 
 def test_an_environment_that_a_platform_does_not_have_is_refused(world: World) -> None:

@@ -9,10 +9,11 @@ from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.engine import ContainerStep
 from pipeline.environment import ready_environment
 from pipeline.errors import PackageError
+from pipeline.model.platforms import Mode
 from pipeline.package.assembly import Assembled, Translated
 from pipeline.package.plain import assemble, input_digests
 from pipeline.plan import Job
-from tests.factories import make_pypy_job
+from tests.factories import make_platform, make_pypy_job
 from tests.fakes import (
     ELF,
     EPOCH,
@@ -88,6 +89,21 @@ def test_the_assembly_gets_everything_as_files_and_names(
         "build/in/documents/README.md": b"# Toy\n",
         "build/source/toy": ELF.read_bytes(),
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "program"), [(Mode.NATIVE, "strip"), (Mode.CROSS, "aarch64-linux-gnu-strip")]
+)
+def test_the_program_is_stripped_by_the_tool_for_its_platform(
+    mode: Mode, program: str, world: World, translated: Translated
+) -> None:
+    changes = {"platform": make_platform("linux-aarch64"), "mode": mode}
+    job = make_job(world.ctx).model_copy(update=changes)
+
+    assembled(world, translated, job)
+
+    (step,) = world.engine.steps
+    assert step.environment["STRIP"] == program
 
 
 def test_an_assembly_that_makes_another_directory_is_refused(

@@ -13,6 +13,7 @@ from pipeline.effects.engine import ContainerStep
 from pipeline.environment import ready_environment
 from pipeline.errors import PackageError
 from pipeline.model.configs import Config, PyPyPackage
+from pipeline.model.platforms import Mode
 from pipeline.package.assembly import Assembled, Translated
 from pipeline.package.pypy import (
     VARIABLES,
@@ -384,14 +385,45 @@ def test_what_the_compiler_and_the_linker_are_told_decides_the_archives(
     assert given_inputs(world.ctx, job) != before
 
 
-def test_in_a_cross_translation_the_packager_compiles_for_the_target(job: Job) -> None:
+def test_in_a_cross_translation_the_packager_compiles_for_the_target(
+    world: World, job: Job
+) -> None:
     platform = make_platform("linux-aarch64")
     cross = changed(job, platform=platform, mode="cross")
 
     variables = packager_variables(cross)
 
-    assert packager_variables(job) == VARIABLES
-    assert variables["CC"] == "aarch64-linux-gnu-gcc"
-    assert variables["LDSHARED"] == "aarch64-linux-gnu-gcc -shared"
-    assert variables["MACHINE"] == "aarch64"
-    assert variables["PATH"].startswith("/usr/local/cross:/usr/lib/ccache:")
+    assert variables == {
+        **VARIABLES,
+        "AR": "aarch64-linux-gnu-ar",
+        "CC": "aarch64-linux-gnu-gcc",
+        "LDSHARED": "aarch64-linux-gnu-gcc -shared",
+        "MACHINE": "aarch64",
+        "PATH": "/usr/local/cross:/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin",
+        "RANLIB": "aarch64-linux-gnu-ranlib",
+        "host_alias": "aarch64-linux-gnu",
+    }
+    assert given_inputs(world.ctx, cross).items() >= variables.items()
+
+
+@pytest.mark.parametrize("mode", ["native", "emulated"])
+def test_otherwise_the_packager_finds_the_compiler_itself(mode: str, job: Job) -> None:
+    platform = make_platform("linux-aarch64")
+
+    assert packager_variables(changed(job, platform=platform, mode=mode)) == VARIABLES
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("native", 1), ("cross", 20), ("emulated", 20)])
+def test_an_interpreter_that_is_emulated_may_build_its_modules_for_longer(
+    mode: str, factor: int, world: World, job: Job, package: PyPyPackage
+) -> None:
+    world.engine.scripts["package"] = Packager(built=[*package.modules], skipped=["_tkinter"])
+    emulated = job.model_copy(
+        update={"platform": make_platform("linux-aarch64"), "mode": Mode(mode)}
+    )
+
+    assembled(world, emulated)
+
+    (step,) = world.engine.steps
+    assert step.timeout == factor * package.timeout
+    assert packager_variables(emulated).items() <= step.environment.items()

@@ -193,7 +193,6 @@ def test_a_cross_translation_is_for_rpythons_other_platform() -> None:
 
 
 def test_without_a_jit_a_cross_translation_names_no_backend_of_one() -> None:
-    """RPython refuses options of what is not translated."""
     assert cross_options(cross_job("linux-aarch64")) == (
         *("--platform=arm", "--cc=aarch64-linux-gnu-gcc"),
         "--gcrootfinder=shadowstack",

@@ -14,12 +14,13 @@ from pipeline.environment import ready_environment
 from pipeline.errors import StepSilentError, StepTimeoutError, TranslationError, UnsafeArchiveError
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import content_key
+from pipeline.model.platforms import Mode
 from pipeline.model.records import BootstrapRelease, Environment, SourceTree, Translation
 from pipeline.plan import Job
 from pipeline.translate.bootstrap import bootstrap_path
 from pipeline.translate.command import PHASES, translation_command, translation_environment
 from pipeline.translate.runner import LAST_LINES, LogFollower, translate, translation_inputs
-from tests.factories import make_artifact
+from tests.factories import make_artifact, make_platform
 from tests.fakes import (
     CCACHE_STATISTICS,
     ELF,
@@ -178,6 +179,44 @@ def test_the_step_is_confined_limited_and_named_after_its_key(
     assert step.user == "1000:1000"
 
 
+def cross(job: Job) -> Job:
+    """Return *job* for aarch64, by a cross compiler of this worker."""
+    platform = make_platform("linux-aarch64")
+    return job.model_copy(update={"platform": platform, "mode": Mode.CROSS})
+
+
+def test_in_a_cross_translation_the_cross_compiler_is_the_one_that_is_remembered(
+    world: World, job: Job, environment: Environment
+) -> None:
+    given: list[str] = []
+
+    def look(step: ContainerStep) -> Ran:
+        with tarfile.open(step.inputs[1]) as archive:
+            given.extend(archive.getnames())
+        return translated(step)
+
+    world.engine.scripts["translate"] = look
+
+    run(world, cross(job), environment)
+
+    assert "build/in/compilers/aarch64-linux-gnu-gcc" in given
+    assert "build/in/compilers/gcc" not in given
+
+
+@pytest.mark.parametrize(
+    ("mode", "limits"),
+    [(Mode.EMULATED, (2000, 1000)), (Mode.CROSS, (100, 50))],
+    ids=["emulated", "cross"],
+)
+def test_a_toolchain_that_is_emulated_may_take_longer(
+    mode: Mode, limits: tuple[int, int], world: World, job: Job, environment: Environment
+) -> None:
+    run(world, cross(job).model_copy(update={"mode": mode}), environment)
+
+    (step,) = world.engine.steps
+    assert (step.timeout, step.silence) == limits
+
+
 def test_a_failing_translation_shows_its_last_lines_and_where_the_log_is(
     world: World, job: Job, environment: Environment
 ) -> None:
@@ -316,6 +355,41 @@ def test_whatever_decides_the_binary_is_an_input(
 ) -> None:
     before = translation_inputs(world.ctx, job, source, environment)
     replace_text(world.ctx.root / "translation_configs" / "toy.toml", *change)
+
+    after = translation_inputs(world.ctx, make_job(world.again().ctx), source, environment)
+
+    assert after != before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"platform": make_platform("linux-aarch64")}, id="platform"),
+        pytest.param({"host": make_platform("linux-i686")}, id="host"),
+        pytest.param({"mode": Mode.EMULATED}, id="mode"),
+    ],
+)
+def test_how_and_for_what_it_is_translated_are_inputs(
+    changes: dict[str, Any],
+    world: World,
+    job: Job,
+    source: SourceTree,
+    environment: Environment,
+) -> None:
+    before = translation_inputs(world.ctx, job, source, environment)
+
+    after = translation_inputs(world.ctx, job.model_copy(update=changes), source, environment)
+
+    assert after != before
+
+
+def test_a_platforms_own_bootstrap_interpreter_is_an_input(
+    world: World, job: Job, source: SourceTree, environment: Environment
+) -> None:
+    before = translation_inputs(world.ctx, job, source, environment)
+    own = '\n[translation.platforms.linux-x86_64.bootstrap]\nkind = "image"\nargv = ["python2.7"]\n'
+    toy = world.ctx.root / "translation_configs" / "toy.toml"
+    toy.write_text(toy.read_text() + own)
 
     after = translation_inputs(world.ctx, make_job(world.again().ctx), source, environment)
 

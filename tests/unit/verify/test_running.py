@@ -9,6 +9,7 @@ import pytest
 from pipeline.effects.console import Step
 from pipeline.errors import CommandError
 from pipeline.model.configs import SmokeTest
+from pipeline.model.platforms import Mode
 from pipeline.model.records import Environment
 from pipeline.verify.gates import Gate, check_gates
 from pipeline.verify.running import (
@@ -93,6 +94,19 @@ def test_smoke_tests_run_where_the_archive_was_unpacked(
     ]
     assert {call.directory for call in calls} == {f"{PLACE}/scratch"}
     assert {call.timeout for call in calls} == {60}
+
+
+@pytest.mark.parametrize("mode", [Mode.CROSS, Mode.EMULATED])
+def test_programs_that_are_emulated_may_take_longer(
+    mode: Mode, craft: Craft, tests_directory: Path
+) -> None:
+    craft.job = craft.job.model_copy(update={"mode": mode})
+    subject = running(craft, tests_directory)
+
+    check_gates(smoke(craft), subject)
+
+    factor = craft.job.interpreter.translation.emulation_factor
+    assert {call.timeout for call in session_of(subject).calls} == {60 * factor}
 
 
 def test_every_failing_smoke_test_is_reported(craft: Craft, tests_directory: Path) -> None:
