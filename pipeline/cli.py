@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from pydantic import ValidationError
 
@@ -67,11 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.fail("interrupted; finished stages are kept, run the same command to go on")
         return INTERRUPTED
     except BrokenPipeError:
+        if _is_open(sys.stdout):
+            return _bug(console)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # noqa: BLE001 - the last resort: a bug of ours is reported as one
-        console.fail(f"{traceback.format_exc()}this is a bug in the pipeline; please report it")
-        return BUG
+        return _bug(console)
+
+
+def _is_open(stream: TextIO) -> bool:
+    """Whether somebody still reads *stream*: what could not be written is tried again."""
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _bug(console: Console) -> int:
+    console.fail(f"{traceback.format_exc()}this is a bug in the pipeline; please report it")
+    return BUG
 
 
 def main_inner(argv: Sequence[str] | None, console: Console) -> int:
@@ -284,12 +299,19 @@ def _engines(
 def _workers(ctx: Context, machine: str) -> Workers:
     """Return this machine, and those whose engines were named; each is asked what it is."""
     elsewhere = {
-        name: Worker(os="linux", machine=engine.info().machine)
+        name: Worker(os="linux", machine=_machine(ctx.config, engine.info().machine))
         for name, engine in ctx.engines.items()
         if engine.contained
     }
     here = Worker(os=platform.system().lower(), machine=machine)
     return Workers(here=here, elsewhere=elsewhere)
+
+
+def _machine(config: Config, told: str) -> str:
+    """Return the machine as uname says it, which Docker tells; Podman tells OCI's name of it."""
+    rows = config.platforms.values()
+    named = (row.machine for row in rows if row.oci is not None and row.oci.architecture == told)
+    return next(named, told)
 
 
 def _context(arguments: argparse.Namespace, console: Console) -> Context:

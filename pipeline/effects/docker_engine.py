@@ -16,6 +16,7 @@ from docker.models.containers import Container
 
 from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
 from pipeline.effects.process import Completed
+from pipeline.effects.ssh import forwarded
 from pipeline.effects.watch import watch
 from pipeline.errors import (
     EngineUnavailableError,
@@ -58,7 +59,7 @@ class DockerEngine:
 
     def info(self) -> EngineInfo:
         """Ask the engine for its properties."""
-        with _engine_errors():
+        with _engine_errors(self._address):
             told: dict[str, Any] = self._client.info()
         return EngineInfo(
             version=str(told.get("ServerVersion", "?")),
@@ -78,7 +79,7 @@ class DockerEngine:
 
     def image_id(self, reference: str) -> str | None:
         """Return the id of the image that *reference* stands for, or None."""
-        with _engine_errors():
+        with _engine_errors(self._address):
             try:
                 return str(self._client.images.get(reference).id)
             except ImageNotFound:
@@ -86,13 +87,13 @@ class DockerEngine:
 
     def image_machine(self, image: str) -> str:
         """Return the architecture of an image, in OCI's names."""
-        with _engine_errors():
+        with _engine_errors(self._address):
             return str(self._client.images.get(image).attrs["Architecture"])
 
     def pull(self, reference: str, *, oci_platform: str, on_line: OnLine) -> str:
         """Fetch an image by digest; return its id."""
         on_line(f"pull {reference}")
-        with _engine_errors():
+        with _engine_errors(self._address):
             try:
                 image = self._client.images.pull(reference, platform=oci_platform)
             except APIError as error:
@@ -115,7 +116,7 @@ class DockerEngine:
     ) -> str:
         """Build the tar file *context*; return the image's id."""
         lines: list[str] = []
-        with _engine_errors(), context.open("rb") as stream:
+        with _engine_errors(self._address), context.open("rb") as stream:
             for event in self._client.api.build(
                 fileobj=stream,
                 custom_context=True,
@@ -141,7 +142,7 @@ class DockerEngine:
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it."""
-        with _engine_errors():
+        with _engine_errors(self._address):
             container, adopted = self._started(step)
             done = False
             try:
@@ -189,7 +190,7 @@ class DockerEngine:
     @contextlib.contextmanager
     def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
         """Start a container without network for several commands; removed at the end."""
-        with _engine_errors():
+        with _engine_errors(self._address):
             self._clear_leftovers(SESSION_LABEL)
             container = self._client.containers.create(
                 image_id,
@@ -202,7 +203,7 @@ class DockerEngine:
             )
             try:
                 container.start()
-                yield DockerSession(container)
+                yield DockerSession(container, self._address)
             finally:
                 _remove(container)
 
@@ -225,12 +226,13 @@ class DockerEngine:
 class DockerSession:
     """A running container; commands are ended by ``timeout`` inside it."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, address: str | None = None) -> None:
         self._container = container
+        self._address = address
 
     def copy_into(self, archive: Path, directory: str) -> None:
         """Unpack a tar file into *directory* of the container."""
-        with _engine_errors(), archive.open("rb") as stream:
+        with _engine_errors(self._address), archive.open("rb") as stream:
             self._container.put_archive(directory, stream)
 
     def call(
@@ -243,7 +245,7 @@ class DockerSession:
     ) -> Completed:
         """Run a command to its end; after *timeout* seconds it is killed (status 137)."""
         limited = ["timeout", "--signal=KILL", str(timeout), *argv]
-        with _engine_errors():
+        with _engine_errors(self._address):
             answer = self._container.exec_run(
                 limited, demux=True, environment=dict(environment or {}), workdir=directory
             )
@@ -296,30 +298,27 @@ def _stop_and_remove(container: Container) -> None:
 
 
 @contextlib.contextmanager
-def _engine_errors() -> Iterator[None]:
+def _engine_errors(address: str | None) -> Iterator[None]:
     """Turn the SDK's errors into ours; ours pass."""
     try:
         yield
     except PipelineError:
         raise
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise _unavailable(error) from error
+    except (requests.ConnectionError, requests.Timeout, ConnectionError) as error:
+        raise _unavailable(error, address) from error
     except APIError as error:
         msg = f"the container engine refused: {error.explanation or error}"
         raise EngineUnavailableError(msg) from error
     except DockerException as error:
-        raise _unavailable(error) from error
+        raise _unavailable(error, address) from error
 
 
 def _connected(address: str | None) -> docker.DockerClient:
     """Return a client of the engine at *address*, which has answered."""
     if address is None:
         return docker.from_env(timeout=API_TIMEOUT)
-    # The ssh program knows the user's keys, agents and host aliases; the SDK's own does not.
-    use_ssh = address.startswith("ssh://")
-    return docker.DockerClient(
-        base_url=address, version="auto", timeout=API_TIMEOUT, use_ssh_client=use_ssh
-    )
+    url = forwarded(address) if address.startswith("ssh://") else address
+    return docker.DockerClient(base_url=url, version="auto", timeout=API_TIMEOUT)
 
 
 def _unavailable(error: Exception, address: str | None = None) -> EngineUnavailableError:

@@ -69,6 +69,11 @@ class Running:
         """Wait for its end and return its exit status."""
         return self._process.wait()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended by now."""
+        return self._process.poll() is not None
+
     def finish(self, timeout: float) -> Completed:
         """Wait for its end and return what it wrote; after *timeout* seconds it is stopped."""
         status = None
@@ -182,6 +187,21 @@ class ProcessRunner:
         """Return where *program* is on PATH, or None."""
         found = shutil.which(program)
         return None if found is None else Path(found)
+
+    def start_tied(self, argv: Sequence[str], *, tool: Tool, log: Path) -> Running:
+        """Start what reads its standard input to the end, which comes when this process ends.
+
+        Raises:
+            MissingToolError: the program is not installed.
+        """
+        if self.find(argv[0]) is None:
+            raise MissingToolError(tool.program, purpose=tool.purpose, package=tool.package)
+        logger.debug("start %s", shlex.join(argv))
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                list(argv), stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT
+            )
+        return Running(tuple(argv), process)
 
     def start_detached(self, argv: Sequence[str], *, log: Path) -> int:
         """Start a service that outlives this process, its output in *log*; return its pid."""

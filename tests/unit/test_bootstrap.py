@@ -16,6 +16,7 @@ from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import ReleaseBootstrap
 from pipeline.model.ledger import Event, Ledger
+from pipeline.model.platforms import Mode
 from pipeline.model.records import BootstrapRelease
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan
@@ -308,6 +309,36 @@ def test_each_platform_is_translated_by_its_own_archive(
         other,
     ]
     assert len(cached(world)) == 2
+
+
+def test_a_cross_translation_is_run_by_the_hosts_archive(
+    world: World, store: WatchedStore, publish: Publish
+) -> None:
+    publish("1.2.3", AARCH64, X86_64)
+    plan = make_plan(world.ctx, "gem")
+    target = world.ctx.config.platforms[AARCH64]
+    (job,) = (job.model_copy(update={"platform": target, "mode": Mode.CROSS}) for job in plan.jobs)
+    release = plan.releases[0].model_copy(update={"jobs": (job,)})
+
+    found = with_bootstraps(world.ctx, plan.model_copy(update={"releases": (release,)}), store)
+
+    assert [job.bootstrap.artifact.platform for job in found.jobs if job.bootstrap] == [X86_64]
+
+
+def test_one_platform_alone_may_be_translated_by_a_release(
+    world: World, store: WatchedStore, publish: Publish
+) -> None:
+    other = "linux-x86_64_v3"
+    publish("1.2.3", X86_64, other)
+    gem = world.ctx.root / "translation_configs" / "gem.toml"
+    replace_text(gem, RELEASE, IMAGE)
+    own = f'[translation.platforms.{other}.bootstrap]\nkind = "release"\ninterpreter = "toy"\n'
+    gem.write_text(f"{gem.read_text()}\n{own}")
+    ctx = world.again().ctx
+
+    found = with_bootstraps(ctx, make_plan(ctx, "gem", platforms=(X86_64, other)), store)
+
+    assert bootstraps(found) == {f"gem-{X86_64}": None, f"gem-{other}": "toy-v1.2.3"}
 
 
 def test_nothing_is_asked_of_the_store_if_no_job_wants_a_release(world: World) -> None:

@@ -4,7 +4,7 @@ import json
 import platform
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.cli import main
+from pipeline.effects.engine import WORKER_IMAGE
 from pipeline.errors import (
     ConfigError,
     EngineUnavailableError,
@@ -21,7 +22,7 @@ from pipeline.errors import (
     TranslationError,
 )
 from pipeline.stages import Stage
-from tests.fakes import Ran, World, fixed_clock, make_world, replace_text
+from tests.fakes import FakeEngine, Image, Ran, World, fixed_clock, make_world, replace_text
 
 VERBS: Final = (
     *("release", "nightly"),
@@ -37,6 +38,8 @@ class Command:
 
     world: World
     capture: pytest.CaptureFixture[str]
+    elsewhere: FakeEngine
+    addresses: list[str]
 
     def run(self, *argv: str) -> int:
         """Run a verb with this project's directories."""
@@ -58,14 +61,23 @@ def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     world = make_world(tmp_path / "project")
-    monkeypatch.setattr(cli, "DockerEngine", lambda _workspace: world.engine)
+    elsewhere, addresses = FakeEngine(), list[str]()
+
+    def docker_engine(_workspace: str, address: str | None = None) -> FakeEngine:
+        if address is None:
+            return world.engine
+        addresses.append(address)
+        return elsewhere
+
+    monkeypatch.setattr(cli, "DockerEngine", docker_engine)
     monkeypatch.setattr(cli, "ProcessRunner", lambda: world.process)
     monkeypatch.setattr(cli, "HttpClient", lambda: world.http)
     monkeypatch.setattr(cli, "utc_now", fixed_clock())
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setenv("CI", "1")
     monkeypatch.setenv("COLUMNS", "300")
-    return Command(world=world, capture=capsys)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    return Command(world=world, capture=capsys, elsewhere=elsewhere, addresses=addresses)
 
 
 def files(root: Path) -> set[str]:
@@ -93,8 +105,14 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["relaese"], ["plan", "--channel", "weekly"], ["plan", "--interpreter-version", "1.2"]],
-    ids=["no verb", "unknown verb", "unknown channel", "no version"],
+    [
+        [],
+        ["relaese"],
+        ["plan", "--channel", "weekly"],
+        ["plan", "--interpreter-version", "1.2"],
+        ["plan", "--mode", "simulated"],
+    ],
+    ids=["no verb", "unknown verb", "unknown channel", "no version", "unknown mode"],
 )
 def test_a_wrong_command_line_is_refused(
     argv: list[str], capsys: pytest.CaptureFixture[str]
@@ -272,6 +290,101 @@ def test_a_platform_of_another_machine_is_refused(command: Command) -> None:
     message = command.message()
     assert refused in message
     assert "--engine linux-aarch64=ssh://HOST" in message
+
+
+def test_a_mode_that_a_platform_does_not_have_is_refused(command: Command) -> None:
+    status = command.run("plan", "toy-linux-aarch64", "--mode", "emulated")
+
+    assert status == 25
+    assert "linux-aarch64 cannot be translated in mode emulated" in command.message()
+
+
+def test_all_of_an_interpreters_platforms_may_be_asked_for(command: Command) -> None:
+    there = replace(command.elsewhere.told, machine="aarch64")
+    command.elsewhere.told = there
+
+    command.run("plan", "--json", "toy", "--platform", "all", "--engine", "linux-aarch64=ssh://arm")
+
+    (release,) = json.loads(command.output())["releases"]
+    assert [(job["platform"]["identifier"], job["mode"]) for job in release["jobs"]] == [
+        ("linux-x86_64", "native"),
+        ("linux-x86_64_v3", "native"),
+        ("linux-aarch64", "native"),
+    ]
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "arm64"], ids=["docker", "podman"])
+def test_an_engine_elsewhere_is_asked_for_its_machine(machine: str, command: Command) -> None:
+    """Docker says it as uname does, Podman as OCI does."""
+    command.elsewhere.told = replace(command.elsewhere.told, machine=machine)
+
+    status = command.run("plan", "toy-linux-aarch64", "--engine", "linux-aarch64=ssh://arm")
+
+    assert status == 0
+    assert "toy-linux-aarch64 native" in command.message()
+    assert command.addresses == ["ssh://arm"]
+    assert command.world.engine.asked == []
+
+
+def test_an_engine_elsewhere_of_the_wrong_machine_is_refused(command: Command) -> None:
+    status = command.run("plan", "toy-linux-aarch64", "--engine", "linux-aarch64=ssh://intel")
+
+    assert status == 25
+    assert "in any way on this worker (linux, x86_64)" in command.message()
+
+
+def test_an_engine_elsewhere_does_its_platforms_work_and_no_other(command: Command) -> None:
+    command.elsewhere.told = replace(command.elsewhere.told, machine="aarch64")
+    command.elsewhere.machine = "arm64"
+    platforms = ("--platform", "linux-x86_64", "--platform", "linux-aarch64")
+
+    status = command.run("translate", "toy", *platforms, "--engine", "linux-aarch64=tcp://arm:2376")
+
+    assert status == 0
+    here, there = command.world.engine.steps, command.elsewhere.steps
+    assert [step.command[step.command.index("setarch") + 1] for step in here] == ["x86_64"]
+    assert [step.command[step.command.index("setarch") + 1] for step in there] == ["aarch64"]
+
+
+def test_without_containers_the_worker_itself_does_the_work(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = FakeEngine()
+    native.contained = False
+    native.images[WORKER_IMAGE] = Image(image_id=WORKER_IMAGE)
+    monkeypatch.setattr(cli, "NativeEngine", lambda _root, _process: native)
+
+    status = command.run("translate", "toy", "--engine", "linux-x86_64=native")
+
+    assert status == 0
+    assert [step.image_id for step in native.steps] == [WORKER_IMAGE]
+    assert set(native.asked) <= {"info", "run", "has_image", "image_id"}
+    assert command.world.engine.asked == []
+    assert command.addresses == []
+
+
+def test_an_engine_for_an_unknown_platform_gets_a_near_match(command: Command) -> None:
+    status = command.run("plan", "toy", "--engine", "linux-aarch=ssh://arm")
+
+    assert status == 11
+    assert "command line: --engine: unknown platform 'linux-aarch'. Did you mean" in (
+        command.message()
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["linux-aarch64", "=ssh://arm", "linux-aarch64=arm", "linux-aarch64=", ""]
+)
+def test_an_engine_without_a_platform_or_an_address_is_explained(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "--engine", text])
+
+    assert caught.value.code == 2
+    assert f"{text!r} is not PLATFORM=URL, as in linux-aarch64=ssh://host" in (
+        " ".join(capsys.readouterr().err.split())
+    )
 
 
 def test_a_plan_shows_every_job_and_url_to_people(command: Command) -> None:

@@ -22,7 +22,7 @@ from pipeline.doctor import (
 from pipeline.engine_checks import CheckResult, Status
 from pipeline.errors import CommandError, EngineUnavailableError, PreflightError
 from pipeline.model.configs import RegistryBase
-from tests.fakes import NOW, Answer, World, digest, expect_gpg, make_world, secret_key
+from tests.fakes import NOW, Answer, FakeEngine, World, digest, expect_gpg, make_world, secret_key
 
 GIB: Final = 1 << 30
 FLAGS: Final = "enabled\ninterpreter /usr/libexec/qemu-binfmt/aarch64-binfmt-P\nflags: POCF\n"
@@ -254,6 +254,26 @@ def test_the_storage_of_an_engine_elsewhere_is_not_looked_for_here(machine: Mach
     machine.world.engine.told = told
 
     assert "disk, engine storage" not in machine.diagnose()
+
+
+def test_engines_elsewhere_are_checked_under_their_platforms_names(machine: Machine) -> None:
+    elsewhere, native = FakeEngine(), FakeEngine()
+    elsewhere.silent = EngineUnavailableError("no container engine answers at ssh://arm")
+    native.contained = False
+    engines = {"linux-aarch64": elsewhere, "linux-x86_64": native}
+    machine.world = machine.world.again(engines=engines)
+
+    results = machine.diagnose()
+
+    named = {name: item.status for name, item in results.items() if name.startswith("linux-")}
+    assert named == {
+        "linux-aarch64: engine": Status.FAILED,
+        "linux-aarch64: memory": Status.WARNING,
+    }
+    assert results["engine"].status is Status.OK
+    assert native.asked == []
+    with pytest.raises(PreflightError, match="linux-aarch64: engine: no answer"):
+        require_healthy(tuple(results.values()))
 
 
 def test_checks_make_no_key_and_change_nothing_in_the_engine(machine: Machine) -> None:

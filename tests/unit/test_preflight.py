@@ -97,6 +97,45 @@ def test_a_worker_runs_its_own_architecture_in_mode_cross_too(world: World, binf
     require_fit(world.ctx, job_for("linux-musl-x86_64"))
 
 
+@pytest.mark.parametrize(
+    ("platform", "emulator"),
+    [
+        pytest.param("linux-s390x", "qemu-s390x", id="emulated"),
+        pytest.param("linux-armhf", "qemu-arm", id="by-a-host-of-32-bits"),
+        pytest.param("linux-musl-aarch64", "qemu-aarch64", id="musl"),
+    ],
+)
+def test_every_foreign_platform_needs_its_own_emulator(
+    platform: str, emulator: str, world: World, binfmt: Path
+) -> None:
+    (binfmt / "qemu-aarch64").unlink()
+
+    with pytest.raises(PreflightError, match=f"programs of {platform} do not run .* {emulator}"):
+        require_fit(world.ctx, job_for(platform))
+
+    (binfmt / emulator).write_text(READY)
+    require_fit(world.ctx, job_for(platform))
+
+
+def test_everything_that_is_missing_is_told_at_once(world: World, binfmt: Path) -> None:
+    (binfmt / "qemu-aarch64").unlink()
+    world.engine.told = told(world, memory=GIB)
+
+    with pytest.raises(PreflightError) as caught:
+        require_fit(world.ctx, job_for("linux-aarch64"))
+
+    message = str(caught.value)
+    assert message.startswith("this cannot be done here: translating demo needs 2 GiB of memory")
+    assert "no qemu-aarch64 with flag F" in message
+
+
+def test_a_list_of_emulators_that_is_not_text_is_none(binfmt: Path) -> None:
+    (binfmt / "qemu-aarch64").unlink()
+    (binfmt / "qemu-aarch64").mkdir()
+
+    assert not emulator_is_ready(make_platform("linux-aarch64"))
+
+
 COMPILE_AND_RUN = (
     "echo 'int main(void) { return 42; }' "
     "| aarch64-linux-gnu-gcc -x c -o /tmp/program - && /tmp/program"

@@ -1,11 +1,13 @@
 """The flow: what is run, what is found finished, and what is left when something fails."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from pipeline import preflight
 from pipeline.effects.archives import Entry, entries_of, write_archive
 from pipeline.effects.store import LocalStore
 from pipeline.errors import (
@@ -16,6 +18,7 @@ from pipeline.errors import (
     ImmutableNameError,
     PackageError,
     PipelineError,
+    PreflightError,
     RecordError,
     SigningKeyError,
     SourceError,
@@ -315,6 +318,79 @@ def test_an_environment_that_cannot_be_made_names_the_stage_that_needs_it(world:
         job_up_to(world)
 
     assert caught.value.where == "translate toy-linux-x86_64"
+
+
+def test_an_engine_that_cannot_finish_is_told_before_anything_is_made(world: World) -> None:
+    world.engine.told = replace(world.engine.told, memory=1 << 30)
+
+    with pytest.raises(PreflightError, match="needs 2 GiB of memory") as caught:
+        job_up_to(world)
+
+    assert caught.value.where == "translate toy-linux-x86_64"
+    assert finished(world) == {"source": 1}
+    assert world.engine.built == []
+
+
+def test_what_is_finished_needs_no_engine_that_is_fit(world: World) -> None:
+    job_up_to(world)
+    world.engine.told = replace(world.engine.told, memory=1 << 30)
+
+    assert job_up_to(world.again()).cached is True
+
+
+PROGRAM_RUNS: Final = (
+    "echo 'int main(void) { return 42; }' "
+    "| aarch64-linux-gnu-gcc -x c -o /tmp/program - && /tmp/program"
+)
+
+
+@pytest.fixture
+def with_cross(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The toy for aarch64 by a cross compiler, with the emulator that it needs."""
+    configs = world.ctx.root / "translation_configs"
+    cross = 'cross = { hosts = ["linux-x86_64"], prefix = "aarch64-linux-gnu" }'
+    head, table, row = (
+        (configs / "platforms.toml").read_text().partition("[platforms.linux-aarch64]\n")
+    )
+    row = row.replace('modes = ["native"]', f'modes = ["cross"]\n{cross}', 1)
+    (configs / "platforms.toml").write_text(f"{head}{table}{row}")
+    environment = 'environment = "translate"'
+    replace_text(configs / "toy.toml", environment, f"{environment}\ncross_{environment}")
+    binfmt = world.ctx.root / "binfmt_misc"
+    binfmt.mkdir()
+    (binfmt / "qemu-aarch64").write_text("enabled\ninterpreter /qemu\nflags: POCF\n")
+    monkeypatch.setattr(preflight, "BINFMT", binfmt)
+    world.engine.answers[(PROGRAM_RUNS,)] = Answer(status=42)
+    return world.again()
+
+
+def cross_job_up_to(world: World, last: Stage) -> JobOutcome:
+    (job,) = make_plan(world.ctx, platforms=("linux-aarch64",)).jobs
+    return make_job(world.ctx, job, last)
+
+
+def test_a_cross_translation_and_its_packages_are_made_on_the_host(with_cross: World) -> None:
+    outcome = cross_job_up_to(with_cross, Stage.PACKAGE)
+
+    engine = with_cross.engine
+    tags = {image.image_id: tag for tag, image in engine.images.items()}
+    assert outcome.package is not None
+    assert [tags[step.image_id].rsplit("-", 1)[-1] for step in engine.steps] == ["amd64", "amd64"]
+    assert len({step.image_id for step in engine.steps}) == 1
+    _, arguments, _ = engine.built[-1]
+    assert arguments["TARGET_ARCH"] == "arm64"
+
+
+def test_a_cross_translation_begins_when_a_program_has_run_in_its_environment(
+    with_cross: World,
+) -> None:
+    with_cross.engine.answers[(PROGRAM_RUNS,)] = Answer(status=126, stderr="exec format error")
+
+    with pytest.raises(PreflightError, match="exec format error"):
+        cross_job_up_to(with_cross, Stage.TRANSLATE)
+
+    assert with_cross.engine.steps == []
+    assert finished(with_cross) == {"source": 1}
 
 
 def test_the_place_of_an_error_is_set_once(world: World) -> None:

@@ -17,7 +17,7 @@ from docker.errors import (  # noqa: TID251 - as above
     NotFound,
 )
 
-from pipeline.effects import watch
+from pipeline.effects import docker_engine, watch
 from pipeline.effects.docker_engine import SESSION_LABEL, WORKSPACE_LABEL, DockerEngine
 from pipeline.effects.engine import ContainerStep
 from pipeline.errors import (
@@ -450,6 +450,57 @@ def test_an_engine_is_looked_for_when_it_is_first_needed(monkeypatch: pytest.Mon
 
     with pytest.raises(EngineUnavailableError, match="no container engine answers"):
         engine.info()
+
+
+@pytest.mark.parametrize(
+    ("address", "by_ssh"), [("ssh://me@farm", True), ("tcp://farm:2376", False)], ids=["ssh", "tcp"]
+)
+def test_an_engine_elsewhere_is_looked_for_at_its_address(
+    address: str, *, by_ssh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program ssh knows the user's keys and names of hosts; the library's own does not."""
+    asked: list[dict[str, object]] = []
+
+    def client(**options: object) -> FakeClient:
+        asked.append(options)
+        return FakeClient(FakeContainer())
+
+    monkeypatch.setattr("docker.DockerClient", client)
+    monkeypatch.delattr("docker.from_env")
+    engine = DockerEngine("w1", address=address)
+
+    assert asked == []
+    assert engine.info().machine == "x86_64"
+    assert engine.info().cpus == 4
+
+    (options,) = asked
+    assert (options["base_url"], options["use_ssh_client"]) == (address, by_ssh)
+    assert options["timeout"] == docker_engine.API_TIMEOUT
+
+
+def test_an_engine_elsewhere_that_does_not_answer_is_named_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def client(**_options: object) -> NoReturn:
+        message = "Host key verification failed"
+        raise DockerException(message)
+
+    monkeypatch.setattr("docker.DockerClient", client)
+
+    with pytest.raises(EngineUnavailableError) as caught:
+        DockerEngine("w1", address="ssh://me@farm").info()
+
+    message = str(caught.value)
+    assert message.startswith("no container engine answers at ssh://me@farm: Host key verification")
+    assert "docker --host ADDRESS version must answer" in message
+    assert "systemctl" not in message
+
+
+def test_what_decides_is_in_the_images_and_not_told_by_the_engine() -> None:
+    engine = engine_with(FakeClient(FakeContainer()))
+
+    assert engine.contained
+    assert engine.describe() == ()
 
 
 def test_the_engine_s_properties_are_read() -> None:

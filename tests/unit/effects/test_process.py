@@ -3,12 +3,21 @@
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any, NoReturn
 
+import psutil
 import pytest
 
 from pipeline.effects import process as process_module
-from pipeline.effects.process import LAST_LINES, Completed, ProcessRunner, Tool
+from pipeline.effects.process import (
+    CHUNK,
+    KILLED,
+    LAST_LINES,
+    Completed,
+    ProcessRunner,
+    Running,
+    Tool,
+)
 from pipeline.errors import CommandError, MissingToolError
 
 TOOL = Tool(program="gpg", purpose="sign", package="gnupg")
@@ -145,6 +154,190 @@ def test_the_last_lines_are_what_the_program_said(
 
 def test_output_that_is_not_utf8_can_be_shown() -> None:
     assert Completed(argv=("x",), status=0, stdout=b"a\xffb", stderr=b"").text == "a\ufffdb"
+
+
+class FakePopen:
+    """A process of the operating system, with the arguments that it was started with."""
+
+    def __init__(self, argv: list[str], **options: Any) -> None:
+        self.argv, self.options = argv, options
+        self.pid, self.returncode = 4711, 3
+        self.written: list[tuple[bytes, bytes | None]] = [(b"out", b"err")]
+        self.late = False
+        self.stdout: IO[bytes] | None = None
+
+    def wait(self) -> int:
+        """End."""
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes | None]:
+        """End, or not in time the first time."""
+        if self.late and timeout is not None:
+            expired: type[Exception] = vars(process_module)["subprocess"].TimeoutExpired
+            raise expired(self.argv, timeout)
+        return self.written[-1]
+
+
+def started_in(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, *, errors_apart: bool
+) -> tuple[Running, FakePopen]:
+    """Start a program; return what the caller gets, and what the system would."""
+    made: list[FakePopen] = []
+
+    def popen(argv: list[str], **options: Any) -> FakePopen:
+        made.append(FakePopen(argv, **options))
+        return made[-1]
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+    monkeypatch.setenv("PRESENT", "1")
+    monkeypatch.setenv("REPLACED", "1")
+    running = ProcessRunner().start(
+        ["make", "it"],
+        directory=directory,
+        environment={"REPLACED": "2"},
+        errors_apart=errors_apart,
+    )
+    return running, made[0]
+
+
+@pytest.mark.parametrize(("errors_apart", "stderr"), [(True, -1), (False, -2)], ids=str)
+def test_a_program_is_started_in_its_directory_with_its_errors_apart_or_not(
+    *, errors_apart: bool, stderr: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, process = started_in(tmp_path, monkeypatch, errors_apart=errors_apart)
+
+    options = process.options
+    assert process.argv == ["make", "it"]
+    assert options["cwd"] == tmp_path
+    assert (options["stdin"], options["stdout"], options["stderr"]) == (-3, -1, stderr)
+    assert (options["env"]["PRESENT"], options["env"]["REPLACED"]) == ("1", "2")
+    assert not options.get("shell")
+    assert running.wait() == 3
+
+
+def test_a_program_that_cannot_be_started_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def popen(argv: list[str], **_options: Any) -> NoReturn:
+        raise FileNotFoundError(argv[0])
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+
+    with pytest.raises(MissingToolError, match="make is not on PATH"):
+        ProcessRunner().start(["make"], directory=tmp_path, environment={}, errors_apart=True)
+
+
+def test_a_program_that_was_started_ends_with_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = started_in(tmp_path, monkeypatch, errors_apart=True)
+
+    done = running.finish(5)
+
+    assert done == Completed(argv=("make", "it"), status=3, stdout=b"out", stderr=b"err")
+
+
+@pytest.mark.parametrize("stderr", [b"err", None], ids=["apart", "together"])
+def test_a_program_that_does_not_end_in_time_is_stopped(
+    stderr: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, process = started_in(tmp_path, monkeypatch, errors_apart=stderr is not None)
+    process.late, process.written = True, [(b"so far", stderr)]
+    family = Family(monkeypatch, [4711])
+
+    done = running.finish(5)
+
+    assert (done.status, done.stdout, done.stderr) == (KILLED, b"so far", stderr or b"")
+    assert family.done == ["terminate 4711"]
+
+
+class Family:
+    """The processes that there are, by number: the first started the others."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pids: list[int]) -> None:
+        self.pids, self.done = pids, list[str]()
+        self.gone: set[int] = set()
+        self.stubborn: set[int] = set()
+        monkeypatch.setattr("psutil.Process", self.process)
+        monkeypatch.setattr("psutil.wait_procs", self.wait)
+
+    def process(self, pid: int) -> SimpleNamespace:
+        """Return a process of the family, if there still is one."""
+        if pid in self.gone:
+            raise psutil.NoSuchProcess(pid)
+        return SimpleNamespace(
+            pid=pid,
+            children=lambda *, recursive: [
+                self.process(child) for child in self._others(recursive)
+            ],
+            terminate=lambda: self._note("terminate", pid),
+            kill=lambda: self._note("kill", pid),
+        )
+
+    def wait(
+        self, family: list[SimpleNamespace], timeout: float
+    ) -> tuple[list[SimpleNamespace], list[SimpleNamespace]]:
+        """Return who has ended and who has not."""
+        assert timeout > 0
+        alive = [member for member in family if member.pid in self.stubborn]
+        return [member for member in family if member not in alive], alive
+
+    def _others(self, recursive: bool) -> list[int]:  # noqa: FBT001 - psutil's own argument
+        return self.pids[1:] if recursive else self.pids[1:2]
+
+    def _note(self, what: str, pid: int) -> None:
+        self.done.append(f"{what} {pid}")
+        if pid < 0:
+            raise psutil.NoSuchProcess(pid)
+
+
+def test_all_that_a_program_started_is_stopped_and_what_will_not_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = started_in(tmp_path, monkeypatch, errors_apart=True)
+    family = Family(monkeypatch, [4711, 1, 2])
+    family.stubborn = {2}
+
+    running.stop()
+
+    assert family.done == ["terminate 1", "terminate 2", "terminate 4711", "kill 2"]
+
+
+def test_what_ends_while_it_is_stopped_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = started_in(tmp_path, monkeypatch, errors_apart=True)
+    family = Family(monkeypatch, [4711, -1])
+    family.stubborn = {-1}
+
+    running.stop()
+
+    assert family.done == ["terminate -1", "terminate 4711", "kill -1"]
+
+
+def test_of_a_program_that_has_ended_nothing_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = started_in(tmp_path, monkeypatch, errors_apart=True)
+    family = Family(monkeypatch, [4711])
+    family.gone = {4711}
+
+    running.stop()
+
+    assert family.done == []
+
+
+def test_what_a_program_writes_comes_in_pieces_until_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, process = started_in(tmp_path, monkeypatch, errors_apart=False)
+    written = tmp_path / "written"
+    written.write_bytes(b"x" * (CHUNK + 1))
+
+    with written.open("rb") as process.stdout:
+        pieces = list(running.chunks())
+
+    assert [len(piece) for piece in pieces] == [CHUNK, 1]
 
 
 def test_a_service_is_started_apart_from_us_with_its_output_in_a_log(

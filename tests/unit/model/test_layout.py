@@ -3,8 +3,18 @@
 import pytest
 
 from pipeline.model.configs import PlainPackage, PyPyPackage
-from pipeline.model.layout import Kind, library_path, link_to, program_path, required_members
+from pipeline.model.layout import (
+    Kind,
+    extension_suffix,
+    library_path,
+    link_to,
+    patchlevel_path,
+    program_path,
+    required_members,
+    standard_library_path,
+)
 from pipeline.model.platforms import Platform
+from pipeline.model.versions import InterpreterVersion
 from tests.factories import changed, make_platform, make_pypy_package
 
 PLAIN = PlainPackage(
@@ -102,6 +112,37 @@ def test_pypy_on_windows_has_copies_at_the_top_and_its_own_files() -> None:
 def test_every_system_has_its_own_place_and_suffix(system: str, program: str, library: str) -> None:
     assert program_path("pypy3.11", on(system)) == program
     assert library_path(PYPY, on(system)) == library
+
+
+@pytest.mark.parametrize(
+    ("row", "suffix"),
+    [
+        ("linux-x86_64", ".pypy311-pp73-x86_64-linux-gnu.so"),
+        ("linux-armhf", ".pypy311-pp73-arm-linux-gnueabihf.so"),
+        ("linux-i686", ".pypy311-pp73-i386-linux-gnu.so"),
+        ("macos-arm64", ".pypy311-pp73-darwin.so"),
+        ("windows-x86_64", ".pypy311-pp73-win_amd64.pyd"),
+    ],
+)
+def test_extension_modules_are_named_after_interpreter_and_platform(row: str, suffix: str) -> None:
+    version = InterpreterVersion.parse("7.3.23")
+
+    assert extension_suffix(PYPY, version, make_platform(row)) == suffix
+
+
+@pytest.mark.parametrize(
+    ("system", "library", "header"),
+    [
+        ("linux", "lib/pypy3.11", "include/pypy3.11/patchlevel.h"),
+        ("darwin", "lib/pypy3.11", "include/pypy3.11/patchlevel.h"),
+        ("windows", "Lib", "include/patchlevel.h"),
+    ],
+)
+def test_the_standard_library_and_the_headers_have_their_places(
+    system: str, library: str, header: str
+) -> None:
+    assert standard_library_path(PYPY, on(system)) == library
+    assert patchlevel_path(PYPY, on(system)) == header
 
 
 def test_nothing_is_a_link_on_windows() -> None:

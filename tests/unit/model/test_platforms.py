@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.model.platforms import LINUX, Mode, OciNames, Placement, Platform, Worker, ways
+from pipeline.model.platforms import LINUX, Mode, OciNames, Platform, Worker, ways
 from tests.factories import changed, make_config, make_platform
 
 ROWS = make_config().platforms
@@ -188,10 +188,6 @@ def test_a_containers_platform_is_written_as_docker_reads_it(
     names: OciNames, expected: str
 ) -> None:
     assert str(names) == expected
-
-
-def test_a_placement_compiles_for_its_own_platform_unless_told_otherwise() -> None:
-    assert Placement(host=make_platform()).target is None
 
 
 def test_containers_are_of_linux() -> None:
