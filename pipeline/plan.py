@@ -92,8 +92,12 @@ class Job(Model):
     @property
     def run_factor(self) -> int:
         """How many times as long as the config says the platform's own programs may take."""
-        emulated = self.mode is not Mode.NATIVE
-        return self.interpreter.translation.emulation_factor if emulated else 1
+        return self.interpreter.translation.emulation_factor if self.runs_emulated else 1
+
+    @property
+    def runs_emulated(self) -> bool:
+        """Whether the platform's own programs run under an emulator here."""
+        return self.mode is Mode.EMULATED or self.host.machine not in self.platform.runs_on
 
     @property
     def _own(self) -> PlatformTranslation:

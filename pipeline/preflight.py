@@ -11,7 +11,7 @@ from typing import Final
 from pipeline.effects.context import Context
 from pipeline.effects.engine import EngineInfo
 from pipeline.errors import PreflightError
-from pipeline.model.platforms import Mode, Platform
+from pipeline.model.platforms import Platform
 from pipeline.model.records import Environment
 from pipeline.plan import Job
 
@@ -46,8 +46,7 @@ def _problems(engine: EngineInfo, job: Job) -> Iterator[str]:
             f"engine has {engine.memory / GIB:.1f} GiB. Use a larger machine (--engine "
             f"{job.platform.identifier}=ssh://HOST), or give Docker's machine more memory."
         )
-    emulated = job.mode is not Mode.NATIVE and job.host.machine not in job.platform.runs_on
-    if (emulated or job.mode is Mode.EMULATED) and not emulator_is_ready(job.platform):
+    if job.runs_emulated and not emulator_is_ready(job.platform):
         yield (
             f"programs of {job.platform.identifier} do not run here: the kernel's binfmt_misc has "
             f"no {job.platform.emulator} with flag F. {REGISTER}"

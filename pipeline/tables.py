@@ -5,12 +5,13 @@ from typing import Final
 
 from pipeline.effects.console import Console
 from pipeline.engine_checks import CheckResult
+from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.configs import Config
 from pipeline.model.naming import release_prefix
-from pipeline.model.records import Phase, Translation
+from pipeline.model.records import Phase, Translation, Verification
 from pipeline.plan import Plan
 from pipeline.run import Outcome
-from pipeline.stages import ReleaseOutcome
+from pipeline.stages import JobOutcome, ReleaseOutcome
 
 GIB: Final = 1 << 30
 JOB_COLUMNS: Final = (
@@ -21,6 +22,17 @@ JOB_COLUMNS: Final = (
     "peak",
     "ccache hits",
     "phases (s)",
+)
+
+ARCHIVE_COLUMNS: Final = (
+    "archive",
+    "mode",
+    "jit",
+    "translated in",
+    "smallest",
+    "C library",
+    "gates",
+    "tried in",
 )
 
 
@@ -86,6 +98,11 @@ def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
         for item in outcome.jobs
     ]
     console.table("Jobs", JOB_COLUMNS, rows)
+    archives = [
+        _archive(item, item.verification.record) for item in outcome.jobs if item.verification
+    ]
+    if archives:
+        console.table("Archives", ARCHIVE_COLUMNS, archives)
     for item in outcome.jobs:
         if item.verification is not None and not item.verification.cached:
             gates = [
@@ -96,6 +113,25 @@ def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
         files = [(item.filename, f"{item.size:,}", item.sha256) for item in release.files]
         console.table(release.release.release, ("file", "bytes", "sha256"), files)
         _show_release(console, release, store)
+
+
+def _archive(item: JobOutcome, record: Verification) -> tuple[str, ...]:
+    """Return what is known of a job's archive; sizes are in bytes, of its smallest form."""
+    job, translated = item.job, item.translation
+    kinds = (ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST, ArtifactKind.ARCHIVE_ZIP)
+    smallest = min(made.size for made in record.artifacts if made.kind in kinds)
+    glibc = job.platform.libc == "glibc"
+    where = ", ".join(job.verified_in)
+    return (
+        job.stem,
+        job.mode,
+        "yes" if job.jit else "no",
+        f"{translated.record.resources.wall_seconds:.0f} s" if translated else "",
+        f"{smallest:,}",
+        f"glibc {record.glibc_floor}" if glibc else job.platform.libc or "",
+        f"{len(record.gates)} passed",
+        f"{where} under QEMU" if job.runs_emulated else where,
+    )
 
 
 def _translation(record: Translation) -> tuple[str, ...]:

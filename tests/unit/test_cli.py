@@ -148,6 +148,7 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
         (PipelineError("something"), 1),
         (KeyboardInterrupt(), 130),
         (ValueError("oops"), 99),
+        (BrokenPipeError("an engine's"), 99),  # our own output is still read
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )

@@ -6,11 +6,19 @@ from typing import Any, Final
 
 import pytest
 
+from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.records import CompilerCache, Phase, Resources, SourceTree, Translation
 from pipeline.run import Outcome
 from pipeline.stages import Done, JobOutcome
-from pipeline.tables import JOB_COLUMNS, show_outcome
-from tests.factories import make_job, make_source_tree, make_translation
+from pipeline.tables import ARCHIVE_COLUMNS, JOB_COLUMNS, show_outcome
+from tests.factories import (
+    make_artifact,
+    make_job,
+    make_plan_for,
+    make_source_tree,
+    make_translation,
+    make_verification,
+)
 from tests.fakes import recorded_console
 
 STORE: Final = Path("store")
@@ -122,3 +130,51 @@ def test_each_job_has_a_row() -> None:
     _, *rows = table(*jobs)
 
     assert [cells[0] for cells in rows] == names
+
+
+def archive(platform: str, floor: str) -> dict[str, str]:
+    """Return the row of the archive of the demo for *platform*, by column."""
+    (job,) = make_plan_for(platforms=(platform,)).jobs
+    sizes = {ArtifactKind.ARCHIVE_GZ: 2000, ArtifactKind.ARCHIVE_ZST: 1500}
+    record = make_verification(
+        glibc_floor=floor,
+        artifacts=tuple(make_artifact(kind=kind, size=size) for kind, size in sizes.items()),
+    )
+    outcome = JobOutcome(
+        job=job,
+        source=source(),
+        translation=translation(),
+        verification=done(record, cached=True),
+    )
+    console, text = recorded_console()
+    show_outcome(console, Outcome(jobs=(outcome,), releases=()), STORE)
+    shown = text.getvalue().partition("Archives")[2].splitlines()
+    header, cells = [re.split(" {2,}", line.strip()) for line in shown if line.strip()]
+    assert header == list(ARCHIVE_COLUMNS)
+    return dict(zip(ARCHIVE_COLUMNS, cells, strict=True))
+
+
+def test_an_archive_is_shown_with_how_it_was_made_and_tried() -> None:
+    assert archive("linux-aarch64", "2.17") == {
+        "archive": "demo-v1.0.0-aarch64",
+        "mode": "cross",
+        "jit": "no",
+        "translated in": "60 s",
+        "smallest": "1,500",
+        "C library": "glibc 2.17",
+        "gates": "1 passed",
+        "tried in": "clean, clean-newer under QEMU",
+    }
+
+
+def test_no_emulator_is_claimed_where_the_processor_itself_ran_it() -> None:
+    shown = archive("linux-i686", "2.7")
+
+    assert (shown["mode"], shown["tried in"]) == ("native", "clean, clean-newer")
+
+
+def test_an_archive_for_musl_has_no_glibc() -> None:
+    shown = archive("linux-musl-x86_64", "none")
+
+    assert shown["C library"] == "musl"
+    assert not shown["tried in"].endswith("QEMU")

@@ -453,12 +453,14 @@ def test_an_engine_is_looked_for_when_it_is_first_needed(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("address", "by_ssh"), [("ssh://me@farm", True), ("tcp://farm:2376", False)], ids=["ssh", "tcp"]
+    ("address", "url"),
+    [("ssh://me@farm", "unix:///local.sock"), ("tcp://farm:2376", "tcp://farm:2376")],
+    ids=["ssh", "tcp"],
 )
 def test_an_engine_elsewhere_is_looked_for_at_its_address(
-    address: str, *, by_ssh: bool, monkeypatch: pytest.MonkeyPatch
+    address: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program ssh knows the user's keys and names of hosts; the library's own does not."""
+    """By ssh a local socket leads there."""
     asked: list[dict[str, object]] = []
 
     def client(**options: object) -> FakeClient:
@@ -467,6 +469,7 @@ def test_an_engine_elsewhere_is_looked_for_at_its_address(
 
     monkeypatch.setattr("docker.DockerClient", client)
     monkeypatch.delattr("docker.from_env")
+    monkeypatch.setattr(docker_engine, "forwarded", {"ssh://me@farm": "unix:///local.sock"}.get)
     engine = DockerEngine("w1", address=address)
 
     assert asked == []
@@ -474,7 +477,7 @@ def test_an_engine_elsewhere_is_looked_for_at_its_address(
     assert engine.info().cpus == 4
 
     (options,) = asked
-    assert (options["base_url"], options["use_ssh_client"]) == (address, by_ssh)
+    assert options["base_url"] == url
     assert options["timeout"] == docker_engine.API_TIMEOUT
 
 
@@ -482,18 +485,38 @@ def test_an_engine_elsewhere_that_does_not_answer_is_named_by_its_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def client(**_options: object) -> NoReturn:
-        message = "Host key verification failed"
+        message = "connection refused"
         raise DockerException(message)
 
     monkeypatch.setattr("docker.DockerClient", client)
 
     with pytest.raises(EngineUnavailableError) as caught:
-        DockerEngine("w1", address="ssh://me@farm").info()
+        DockerEngine("w1", address="tcp://farm:2376").info()
 
     message = str(caught.value)
-    assert message.startswith("no container engine answers at ssh://me@farm: Host key verification")
+    assert message.startswith("no container engine answers at tcp://farm:2376: connection refused")
     assert "docker --host ADDRESS version must answer" in message
     assert "systemctl" not in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError("connection reset"),
+        BrokenPipeError("connection reset"),
+        DockerException("connection reset"),
+    ],
+    ids=["http", "socket", "sdk"],
+)
+def test_an_engine_elsewhere_that_goes_away_is_named_by_its_address(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient(FakeContainer())
+    client.errors["info"] = error
+    monkeypatch.setattr("docker.DockerClient", lambda **_options: client)
+
+    with pytest.raises(EngineUnavailableError, match=r"at tcp://farm:2376: connection reset"):
+        DockerEngine("w1", address="tcp://farm:2376").info()
 
 
 def test_what_decides_is_in_the_images_and_not_told_by_the_engine() -> None:

@@ -165,6 +165,11 @@ class FakePopen:
         self.written: list[tuple[bytes, bytes | None]] = [(b"out", b"err")]
         self.late = False
         self.stdout: IO[bytes] | None = None
+        self.ended = False
+
+    def poll(self) -> int | None:
+        """Return the exit status of what has ended."""
+        return self.returncode if self.ended else None
 
     def wait(self) -> int:
         """End."""
@@ -338,6 +343,43 @@ def test_what_a_program_writes_comes_in_pieces_until_its_end(
         pieces = list(running.chunks())
 
     assert [len(piece) for piece in pieces] == [CHUNK, 1]
+
+
+def test_a_program_that_is_tied_to_us_ends_when_its_input_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[FakePopen] = []
+
+    def popen(argv: list[str], **options: Any) -> FakePopen:
+        made.append(FakePopen(argv, **options))
+        options["stdout"].write(b"hello\n")
+        return made[-1]
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    log = tmp_path / "log"
+
+    running = ProcessRunner().start_tied(["ssh", "host", "cat"], tool=TOOL, log=log)
+
+    (process,) = made
+    assert process.argv == ["ssh", "host", "cat"]
+    assert process.options["stdin"] == -1  # a pipe, closed by the system when we end
+    assert "start_new_session" not in process.options
+    assert log.read_bytes() == b"hello\n"
+    assert not running.has_ended
+    process.ended = True
+    assert running.has_ended
+
+
+def test_a_program_to_be_tied_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _program: None)
+
+    with pytest.raises(MissingToolError, match=r"gpg is not on PATH.*Install gnupg"):
+        ProcessRunner().start_tied(["gpg"], tool=TOOL, log=tmp_path / "log")
+
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_service_is_started_apart_from_us_with_its_output_in_a_log(
