@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 import psutil
 
-from pipeline.effects.archives import entries_of, unpack, write_archive
+from pipeline.effects.archives import Entry, entries_of, unpack, write_archive
 from pipeline.effects.engine import (
     WORKER_IMAGE,
     ContainerStep,
@@ -105,7 +105,8 @@ class NativeEngine:
             status = self._follow(step, place, on_line)
             if status == 0:
                 made = place / step.output.lstrip("/")
-                write_archive(output, entries_of(made, made.name), epoch=1)
+                top = Entry(path=made.name, directory=True)
+                write_archive(output, [top, *entries_of(made, made.name)], epoch=1)
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return StepResult(status=status, adopted=False)

@@ -61,9 +61,11 @@ class Running:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield what it writes, as it comes, until it and its heirs have closed their output."""
-        stream = self._process.stdout
-        while stream is not None and (chunk := os.read(stream.fileno(), CHUNK)):
-            yield chunk
+        if (stream := self._process.stdout) is None:
+            return
+        with stream:
+            while chunk := os.read(stream.fileno(), CHUNK):
+                yield chunk
 
     def wait(self) -> int:
         """Wait for its end and return its exit status."""
@@ -100,6 +102,8 @@ class Running:
         for member in alive:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_GRACE)
 
 
 class ProcessRunner:

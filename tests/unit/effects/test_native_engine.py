@@ -208,6 +208,15 @@ def test_what_a_step_wrote_is_packed_and_all_else_removed(
     assert processes.started[0].stopped == 1
 
 
+def test_an_output_without_a_file_is_an_empty_directory(
+    engine: NativeEngine, inputs: tuple[Path, ...], tmp_path: Path
+) -> None:
+    run(engine, step(inputs=inputs), tmp_path)
+
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert [(member.name, member.isdir()) for member in archive] == [("out", True)]
+
+
 def test_a_failing_step_gives_its_status_and_no_output(
     engine: NativeEngine, root: Path, processes: Processes, inputs: tuple[Path, ...], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from pipeline.effects.process import (
     CHUNK,
     KILLED,
     LAST_LINES,
+    STOP_GRACE,
     Completed,
     ProcessRunner,
     Running,
@@ -166,13 +167,15 @@ class FakePopen:
         self.late = False
         self.stdout: IO[bytes] | None = None
         self.ended = False
+        self.waited: list[float | None] = []
 
     def poll(self) -> int | None:
         """Return the exit status of what has ended."""
         return self.returncode if self.ended else None
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """End."""
+        self.waited.append(timeout)
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes | None]:
@@ -299,13 +302,14 @@ class Family:
 def test_all_that_a_program_started_is_stopped_and_what_will_not_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running, _ = started_in(tmp_path, monkeypatch, errors_apart=True)
+    running, process = started_in(tmp_path, monkeypatch, errors_apart=True)
     family = Family(monkeypatch, [4711, 1, 2])
     family.stubborn = {2}
 
     running.stop()
 
     assert family.done == ["terminate 1", "terminate 2", "terminate 4711", "kill 2"]
+    assert process.waited == [STOP_GRACE]
 
 
 def test_what_ends_while_it_is_stopped_is_no_error(
@@ -339,10 +343,11 @@ def test_what_a_program_writes_comes_in_pieces_until_its_end(
     written = tmp_path / "written"
     written.write_bytes(b"x" * (CHUNK + 1))
 
-    with written.open("rb") as process.stdout:
-        pieces = list(running.chunks())
+    process.stdout = written.open("rb")
+    pieces = list(running.chunks())
 
     assert [len(piece) for piece in pieces] == [CHUNK, 1]
+    assert process.stdout.closed
 
 
 def test_a_program_that_is_tied_to_us_ends_when_its_input_does(
