@@ -463,7 +463,7 @@ def test_a_smoke_test_that_a_platform_would_never_run_is_refused(root: Path, edi
 
     assert str(caught.value) == (
         "demo.toml: key verify.smoke: test version: none of its environments (clean-unrelated) has "
-        "a base for linux-riscv64. Add one in environments.toml, or take the platform out of key "
+        "a base for linux-aarch64. Add one in environments.toml, or take the platform out of key "
         "platforms."
     )
 
@@ -478,7 +478,7 @@ def test_a_single_test_must_be_run_on_every_platform_too(root: Path, edit: Edit)
 
     assert str(caught.value).startswith(
         "demo.toml: key verify.smoke: test link: none of its environments (clean-unrelated) has a "
-        "base for linux-riscv64. "
+        "base for linux-aarch64. "
     )
 
 

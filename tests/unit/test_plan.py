@@ -255,6 +255,8 @@ def test_tools_have_the_targets_name_in_a_cross_translation_only(
     [
         pytest.param("linux-x86_64", Mode.NATIVE, (1, 1), id="native"),
         pytest.param("linux-aarch64", Mode.CROSS, (1, 20), id="the-toolchain-is-native"),
+        pytest.param("linux-musl-x86_64", Mode.CROSS, (1, 1), id="the-same-processor"),
+        pytest.param("linux-armhf", Mode.CROSS, (1, 20), id="a-host-of-32-bits"),
         pytest.param("linux-aarch64", Mode.EMULATED, (20, 20), id="emulated"),
     ],
 )

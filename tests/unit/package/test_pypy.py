@@ -413,14 +413,21 @@ def test_otherwise_the_packager_finds_the_compiler_itself(mode: str, job: Job) -
     assert packager_variables(changed(job, platform=platform, mode=mode)) == VARIABLES
 
 
-@pytest.mark.parametrize(("mode", "factor"), [("native", 1), ("cross", 20), ("emulated", 20)])
+@pytest.mark.parametrize(
+    ("mode", "host", "factor"),
+    [
+        ("native", "linux-aarch64", 1),
+        ("cross", "linux-x86_64", 20),
+        ("emulated", "linux-aarch64", 20),
+    ],
+)
 def test_an_interpreter_that_is_emulated_may_build_its_modules_for_longer(
-    mode: str, factor: int, world: World, job: Job, package: PyPyPackage
+    mode: str, host: str, factor: int, *, world: World, job: Job, package: PyPyPackage
 ) -> None:
     world.engine.scripts["package"] = Packager(built=[*package.modules], skipped=["_tkinter"])
-    emulated = job.model_copy(
-        update={"platform": make_platform("linux-aarch64"), "mode": Mode(mode)}
-    )
+    where = {"platform": make_platform("linux-aarch64"), "host": make_platform(host)}
+    emulated = job.model_copy(update={**where, "mode": Mode(mode)})
+    world.engine.machine = str(make_platform(host).debian_arch)
 
     assembled(world, emulated)
 

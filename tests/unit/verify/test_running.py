@@ -25,7 +25,7 @@ from pipeline.verify.running import (
     wanted_imports,
 )
 from tests.crafted import Craft, make_craft, make_pypy_craft, report, running, write_archives
-from tests.factories import changed, make_interpreter, make_job
+from tests.factories import changed, make_interpreter, make_job, make_platform
 from tests.fakes import GC_LOG, JIT_LOG, Answer, FakeSession, World, digest, make_world
 from tests.unit.verify.faults import make_pypy, told_options
 
@@ -96,16 +96,23 @@ def test_smoke_tests_run_where_the_archive_was_unpacked(
     assert {call.timeout for call in calls} == {60}
 
 
-@pytest.mark.parametrize("mode", [Mode.CROSS, Mode.EMULATED])
+@pytest.mark.parametrize(
+    ("mode", "host", "emulated"),
+    [
+        pytest.param(Mode.CROSS, "linux-aarch64", True, id="another-processor"),
+        pytest.param(Mode.CROSS, "linux-x86_64", False, id="the-same-processor"),
+        pytest.param(Mode.EMULATED, "linux-x86_64", True, id="emulated"),
+    ],
+)
 def test_programs_that_are_emulated_may_take_longer(
-    mode: Mode, craft: Craft, tests_directory: Path
+    mode: Mode, host: str, *, emulated: bool, craft: Craft, tests_directory: Path
 ) -> None:
-    craft.job = craft.job.model_copy(update={"mode": mode})
+    craft.job = craft.job.model_copy(update={"mode": mode, "host": make_platform(host)})
     subject = running(craft, tests_directory)
 
     check_gates(smoke(craft), subject)
 
-    factor = craft.job.interpreter.translation.emulation_factor
+    factor = craft.job.interpreter.translation.emulation_factor if emulated else 1
     assert {call.timeout for call in session_of(subject).calls} == {60 * factor}
 
 
