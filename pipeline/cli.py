@@ -298,12 +298,14 @@ def _engines(
 
 def _workers(ctx: Context, machine: str) -> Workers:
     """Return this machine, and those whose engines were named; each is asked what it is."""
+    here = Worker(os=platform.system().lower(), machine=machine)
+    itself = here.model_copy(update={"containers": False})
     elsewhere = {
         name: Worker(os="linux", machine=_machine(ctx.config, engine.info().machine))
-        for name, engine in ctx.engines.items()
         if engine.contained
+        else itself
+        for name, engine in ctx.engines.items()
     }
-    here = Worker(os=platform.system().lower(), machine=machine)
     return Workers(here=here, elsewhere=elsewhere)
 
 

@@ -4,6 +4,7 @@ What only a container can tell is asked in one: the smallest program for a proce
 ``arch-test``, which says ``ok`` and needs no other file; the free disk is what ``df`` says.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.context import Context
 from pipeline.effects.engine import ContainerStep, Engine, EngineInfo
 from pipeline.environment import recorded_environment
-from pipeline.errors import CommandError, EngineUnavailableError, ImageError
+from pipeline.errors import EngineUnavailableError, ImageError, PipelineError
 from pipeline.model.configs import Config
 from pipeline.model.platforms import Placement, Platform
 from pipeline.preflight import GIB, REGISTER
@@ -24,6 +25,8 @@ LEAST_MEMORY: Final = 2 * GIB
 LEAST_DISK: Final = 4 * GIB
 ARCH_TEST: Final = Path("/usr/lib/arch-test")
 PROBE_TIMEOUT: Final = 60
+# POSIX: file system, blocks, used, available, capacity, mount point.
+_AVAILABLE: Final = re.compile(r"(\d+) +\d+% /\s*$")
 PROBE: Final = b"FROM scratch\nCOPY probe /probe/run\n"
 PROBE_TAG: Final = "rpython-pipeline/probe"
 
@@ -99,8 +102,10 @@ def _free_disk(ctx: Context, row: Platform, prefix: str) -> CheckResult:
         found = "unknown before the first environment is made there"
         return CheckResult(name=name, status=Status.WARNING, found=found)
     with there.engine.session(image) as session:
-        lines = session.call(("df", "-Pk", "/")).text.splitlines()
-    free = int(lines[-1].split()[3]) * 1024
+        said = session.call(("df", "-Pk", "/")).text
+    if (available := _AVAILABLE.search(said)) is None:
+        return CheckResult(name=name, status=Status.WARNING, found=f"df said {said!r}")
+    free = int(available[1]) * 1024
     return CheckResult(
         name=name,
         status=Status.OK if free >= LEAST_DISK else Status.FAILED,
@@ -129,7 +134,7 @@ def _runs(ctx: Context, row: Platform, prefix: str) -> CheckResult:
         return CheckResult(name=name, status=Status.WARNING, found=f"no {program}", fix=fix)
     try:
         runs = _probe(ctx, row, program)
-    except CommandError:
+    except PipelineError:  # the kernel refuses to start it, or it hangs
         runs = False
     return CheckResult(
         name=name,

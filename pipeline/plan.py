@@ -282,7 +282,7 @@ def _platform_names(
         where = f"channels.toml: key {selection.channel}.platforms"
         names = _channel_platforms(config, selection, worker)
     if ALL in names:
-        names = interpreter.platforms
+        names = (*interpreter.platforms, *(name for name in names if name != ALL))
     return tuple(dict.fromkeys((*names, *identified))), where
 
 

@@ -163,10 +163,14 @@ class Placement(Model):
 
 
 class Worker(Model):
-    """A machine that does work: ``uname -s`` in lower case, and ``uname -m``."""
+    """A machine that does work: ``uname -s`` in lower case, and ``uname -m``.
+
+    Without ``containers`` a step is a process of that machine, so it works for itself alone.
+    """
 
     os: str
     machine: str
+    containers: bool = True
 
 
 def ways(
@@ -179,14 +183,20 @@ def ways(
     Returns:
         For each mode that the worker can do the platform on which the toolchain runs.
     """
-    if platform.os not in (LINUX, worker.os):
-        return {}
-    found: dict[Mode, Platform] = {}
-    for mode in platform.modes:
-        if mode is Mode.EMULATED or (mode is Mode.NATIVE and worker.machine in platform.runs_on):
-            found[mode] = platform
-        elif mode is Mode.CROSS and platform.cross is not None:
-            hosts = (platforms[name] for name in platform.cross.hosts)
-            host = next((row for row in hosts if worker.machine in row.runs_on), None)
-            found.update({mode: host} if host is not None else {})
-    return found
+    contained = platform.os == LINUX and worker.containers
+    own = worker.machine in platform.runs_on and (contained or platform.os == worker.os)
+    found: dict[Mode, Platform | None] = {
+        Mode.NATIVE: platform if own else None,
+        Mode.CROSS: _cross_host(platform, platforms, worker) if contained else None,
+        Mode.EMULATED: platform if contained and not own else None,
+    }
+    return {mode: host for mode in platform.modes if (host := found[mode]) is not None}
+
+
+def _cross_host(
+    platform: Platform, platforms: Mapping[str, Platform], worker: Worker
+) -> Platform | None:
+    """Return the first of the platforms with a cross compiler that the worker's processor runs."""
+    names = platform.cross.hosts if platform.cross is not None else ()
+    hosts = (platforms[name] for name in names)
+    return next((row for row in hosts if worker.machine in row.runs_on), None)

@@ -27,7 +27,7 @@ def ways_of(name: str, worker: Worker, **overrides: Any) -> list[tuple[Mode, str
         pytest.param(
             "linux-x86_64",
             X86_64,
-            [(Mode.NATIVE, "linux-x86_64"), (Mode.EMULATED, "linux-x86_64")],
+            [(Mode.NATIVE, "linux-x86_64")],
             id="its-own-machine",
         ),
         pytest.param(
@@ -39,13 +39,13 @@ def ways_of(name: str, worker: Worker, **overrides: Any) -> list[tuple[Mode, str
         pytest.param(
             "linux-aarch64",
             AARCH64,
-            [(Mode.NATIVE, "linux-aarch64"), (Mode.EMULATED, "linux-aarch64")],
+            [(Mode.NATIVE, "linux-aarch64")],
             id="a-cross-compiler-is-not-for-every-worker",
         ),
         pytest.param(
             "linux-i686",
             X86_64,
-            [(Mode.NATIVE, "linux-i686"), (Mode.EMULATED, "linux-i686")],
+            [(Mode.NATIVE, "linux-i686")],
             id="32-bits-of-the-same-processor",
         ),
         pytest.param(
@@ -63,6 +63,22 @@ def test_each_mode_that_a_worker_can_do_has_the_toolchains_platform(
     name: str, worker: Worker, expected: list[tuple[Mode, str]]
 ) -> None:
     assert ways_of(name, worker) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "worker", "expected"),
+    [
+        ("linux-x86_64", X86_64, [(Mode.NATIVE, "linux-x86_64")]),
+        ("linux-aarch64", X86_64, []),
+        ("linux-s390x", X86_64, []),
+        ("linux-aarch64", MAC, []),
+        ("macos-arm64", MAC, [(Mode.NATIVE, "macos-arm64")]),
+    ],
+)
+def test_without_containers_a_worker_works_for_itself_alone(
+    name: str, worker: Worker, expected: list[tuple[Mode, str]]
+) -> None:
+    assert ways_of(name, changed(worker, containers=False)) == expected
 
 
 def test_the_table_decides_which_way_is_best() -> None:
