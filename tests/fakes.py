@@ -68,6 +68,7 @@ release_suffix = "{suffix}"
 nightly_suffix = "{suffix}"
 debian_arch = "{debian}"
 multiarch = "{machine}-linux-gnu"
+openssl = "linux-{machine}"
 oci = {{ os = "linux", architecture = "{debian}" }}
 emulator = "qemu-{machine}"
 versions_json = {{ arch = "x64", platform = "linux" }}

@@ -231,7 +231,8 @@ class EmbeddedLibrary(Model):
     The extension ``module`` (its path in the archive, without its suffix) must hold ``marker``,
     with the pin's version for ``{version}``, where the library leaves such a text. In
     ``commands``, run in the unpacked source, ``{destination}`` stands for the directory that it is
-    installed below, ``{jobs}`` for how many jobs make may run.
+    installed below, ``{jobs}`` for how many jobs make may run, ``{openssl}`` for OpenSSL's name of
+    the platform, which looks at the machine that it is built on otherwise.
     """
 
     pin: Name

@@ -99,7 +99,8 @@ class Platform(Model):
 
     ``machine`` is what ``uname -m`` says there; ``runs_on`` are the machines whose processors run
     its programs without an emulator. ``modes`` are those allowed, the best first.
-    ``release_suffix`` and ``nightly_suffix`` end the file names of archives.
+    ``release_suffix`` and ``nightly_suffix`` end the file names of archives. ``openssl`` is the
+    target of OpenSSL's Configure.
     ``multiarch`` is what PyPy puts into the names of extension modules: on Linux Debian's name of
     the platform. ``debian_arch``, ``oci`` and ``emulator`` (QEMU's name among the formats of
     programs that the kernel knows) are for Linux only, which has containers.
@@ -118,6 +119,7 @@ class Platform(Model):
     release_suffix: str
     nightly_suffix: str
     multiarch: str
+    openssl: str
     debian_arch: str | None = None
     oci: OciNames | None = None
     emulator: Annotated[str, StringConstraints(pattern="^qemu-")] | None = None

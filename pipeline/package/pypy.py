@@ -72,8 +72,7 @@ def packager_variables(job: Job) -> dict[str, str]:
 
     In a cross translation the fresh interpreter runs under QEMU, and the compiler that it starts is
     the cross compiler; without ``CC`` its modules would come out for the host, under the target's
-    name. ``MACHINE`` is for OpenSSL's configuration, ``host_alias`` for autoconf's. The packager
-    itself finds the target's tools first.
+    name. ``host_alias`` is for autoconf. The packager itself finds the target's tools first.
     """
     prefix = job.tool_prefix
     if not prefix:
@@ -83,7 +82,6 @@ def packager_variables(job: Job) -> dict[str, str]:
         "AR": f"{prefix}ar",
         "CC": f"{prefix}gcc",
         "LDSHARED": f"{prefix}gcc -shared",
-        "MACHINE": job.platform.machine,
         "PATH": f"{CROSS_TOOLS}:{SEARCH_PATH}",
         "RANLIB": f"{prefix}ranlib",
         "host_alias": prefix.removesuffix("-"),
@@ -93,7 +91,8 @@ def packager_variables(job: Job) -> dict[str, str]:
 def given_inputs(ctx: Context, job: Job) -> dict[str, str]:
     """Return what the packager is given beside the translation: files by digest, and variables."""
     pins = {name: ctx.config.pins[name].sha256 for name in _config(job).pins}
-    return {PACKAGER: sha256_of(_packager(ctx)), **pins, **packager_variables(job)}
+    fixed = {PACKAGER: sha256_of(_packager(ctx)), "openssl": job.platform.openssl}
+    return {**fixed, **pins, **packager_variables(job)}
 
 
 def assemble(
@@ -175,7 +174,10 @@ def _inputs(ctx: Context, job: Job, package: PyPyPackage, stage: StageOutput) ->
             module: {
                 "file": f"/build/in/embedded/{ctx.config.pins[library.pin].filename}",
                 "sha256": ctx.config.pins[library.pin].sha256,
-                "commands": library.commands,
+                "commands": [
+                    [word.replace("{openssl}", job.platform.openssl) for word in command]
+                    for command in library.commands
+                ],
             }
             for module, library in package.embedded.items()
         },

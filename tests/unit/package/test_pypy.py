@@ -164,10 +164,10 @@ def test_the_packager_finds_everything_that_it_would_fetch(
     assert {item["file"]: item["sha256"] for item in settings["embedded"].values()} == {
         path: pin.sha256 for path, pin in libraries.items()
     }
-    assert {module: item["commands"] for module, item in settings["embedded"].items()} == {
-        module: [list(command) for command in library.commands]
-        for module, library in package.embedded.items()
-    }
+    assert settings["embedded"]["_ssl"]["commands"][0][3:5] == ["./Configure", "linux-x86_64"]
+    assert settings["embedded"]["lzma"]["commands"] == [
+        list(command) for command in package.embedded["lzma"].commands
+    ]
 
 
 @pytest.mark.parametrize("wheels", [(), ("pip",)], ids=["none", "one"])
@@ -371,8 +371,15 @@ def test_every_pin_and_the_packager_s_driver_are_inputs(
 
     digests = {name: world.ctx.config.pins[name].sha256 for name in package.pins}
     script = hashlib.sha256(b"import json\n").hexdigest()
-    assert before == {"steps/run_packager.py": script, **digests, **VARIABLES}
+    fixed = {"steps/run_packager.py": script, "openssl": "linux-x86_64"}
+    assert before == {**fixed, **digests, **VARIABLES}
     assert after != before
+
+
+def test_openssl_s_name_of_the_platform_is_an_input(world: World, job: Job) -> None:
+    other = changed(job, platform=changed(job.platform, openssl="linux-x86_64-clang"))
+
+    assert given_inputs(world.ctx, other) != given_inputs(world.ctx, job)
 
 
 def test_what_the_compiler_and_the_linker_are_told_decides_the_archives(
@@ -398,7 +405,6 @@ def test_in_a_cross_translation_the_packager_compiles_for_the_target(
         "AR": "aarch64-linux-gnu-ar",
         "CC": "aarch64-linux-gnu-gcc",
         "LDSHARED": "aarch64-linux-gnu-gcc -shared",
-        "MACHINE": "aarch64",
         "PATH": "/usr/local/cross:/usr/lib/ccache:/usr/local/bin:/usr/bin:/bin",
         "RANLIB": "aarch64-linux-gnu-ranlib",
         "host_alias": "aarch64-linux-gnu",
