@@ -91,7 +91,7 @@ def packager_variables(job: Job) -> dict[str, str]:
 def given_inputs(ctx: Context, job: Job) -> dict[str, str]:
     """Return what the packager is given beside the translation: files by digest, and variables."""
     pins = {name: ctx.config.pins[name].sha256 for name in _config(job).pins}
-    fixed = {PACKAGER: sha256_of(_packager(ctx)), "openssl": job.platform.openssl}
+    fixed = {PACKAGER: sha256_of(_packager(ctx)), "{openssl}": job.platform.openssl}
     return {**fixed, **pins, **packager_variables(job)}
 
 

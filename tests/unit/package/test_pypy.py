@@ -371,7 +371,7 @@ def test_every_pin_and_the_packager_s_driver_are_inputs(
 
     digests = {name: world.ctx.config.pins[name].sha256 for name in package.pins}
     script = hashlib.sha256(b"import json\n").hexdigest()
-    fixed = {"steps/run_packager.py": script, "openssl": "linux-x86_64"}
+    fixed = {"steps/run_packager.py": script, "{openssl}": "linux-x86_64"}
     assert before == {**fixed, **digests, **VARIABLES}
     assert after != before
 
