@@ -1,7 +1,7 @@
 """Runs modules of the standard library's own tests: run_tests.py MODULES KNOWN.
 
 MODULES lists test modules, KNOWN the tests that are known to fail, one a line, with the reason
-behind a "#"; a module that cannot be imported counts as one test of its name, a fixture that fails
+behind a "#" and, if it is so on one machine only, "@aarch64" before that; a module that cannot be imported counts as one test of its name, a fixture that fails
 as one of its class or module. Any other failure makes the status 1; a known one that passes does
 not: a nightly is not held back because upstream mended something (Python 2.7 and 3). Progress goes
 to the standard error, and then what counts; the standard output has "done" once all were run, so
@@ -12,6 +12,7 @@ from __future__ import print_function
 
 import importlib
 import os
+import platform
 import re
 import sys
 import time
@@ -24,10 +25,11 @@ IS_PYTHON_2 = sys.version_info[0] == 2
 
 
 def listed(path):
-    """Return the names in a file."""
+    """Return the names in a file, without those that are for another machine."""
     with open(path) as lines:
-        stripped = [line.split("#", 1)[0].strip() for line in lines]
-    return [name for name in stripped if name]
+        stripped = [line.split("#", 1)[0].partition("@") for line in lines]
+    here = platform.machine()
+    return [name.strip() for name, _, only in stripped if name.strip() and only.strip() in ("", here)]
 
 
 def flattened(suite):

@@ -106,6 +106,15 @@ def test_a_known_failure_is_excused(run: Callable[..., int]) -> None:
     assert run(["test_bad"], "test.test_bad.Bad.test_one  # the reason\n") == 0
 
 
+@pytest.mark.parametrize(("machine", "status"), [("aarch64", 0), ("x86_64", 1)])
+def test_a_failure_may_be_known_on_one_machine_only(
+    machine: str, status: int, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+
+    assert run(["test_bad"], "test.test_bad.Bad.test_one @aarch64  # the reason\n") == status
+
+
 def test_a_known_failure_that_passes_is_named_and_holds_nothing_back(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
