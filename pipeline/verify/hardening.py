@@ -20,7 +20,9 @@ OWN_NAMES: Final = re.compile("pypy|rpy", re.IGNORECASE)
 SHOWN: Final = 5
 UNDEFINED: Final = 0
 EXPORTED_BINDINGS: Final = frozenset({"GLOBAL", "WEAK", "GNU_UNIQUE"})
-HIDDEN_VISIBILITIES: Final = frozenset({"HIDDEN", "INTERNAL"})
+# Of st_other only these bits are the visibility; ppc64le and aarch64 keep other things in the rest.
+VISIBILITY: Final = 0b11
+STV_INTERNAL, STV_HIDDEN = 1, 2
 
 
 def _exported(binary: "lief.ELF.Binary") -> list[str]:
@@ -35,7 +37,7 @@ def _exported(binary: "lief.ELF.Binary") -> list[str]:
             if symbol.name
             and symbol.shndx != UNDEFINED
             and symbol.binding.name in EXPORTED_BINDINGS
-            and symbol.visibility.name not in HIDDEN_VISIBILITIES
+            and symbol.other & VISIBILITY not in {STV_INTERNAL, STV_HIDDEN}
         }
     )
 

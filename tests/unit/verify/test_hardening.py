@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lief
 import pytest
 
 from pipeline.model.configs import SymbolRules
@@ -120,6 +121,25 @@ def test_exports_are_required_of_a_plain_program_itself(
     rules = changed(craft.job.interpreter.verify, symbols=SymbolRules(required=("toy_run",)))
     craft.job = changed(craft.job, interpreter=changed(craft.job.interpreter, verify=rules))
     craft.program(lambda binary: binary.add_exported_function(0x300, exported))
+
+    lines = found(craft, tmp_path)
+
+    assert [line.split()[0] for line in lines] == gates
+
+
+@pytest.mark.parametrize(("visibility", "gates"), [(0, ["ELF07"]), (2, [])], ids=["seen", "hidden"])
+def test_what_an_architecture_keeps_beside_the_visibility_is_no_matter(
+    visibility: int, gates: list[str], craft: Craft, tmp_path: Path
+) -> None:
+    """ppc64le keeps the distance of a function's two entries in the same byte."""
+
+    def export(binary: lief.ELF.Binary) -> None:
+        binary.add_exported_function(binary.entrypoint, "pypy_g_main")
+        symbol = binary.get_dynamic_symbol("pypy_g_main")
+        assert symbol is not None
+        symbol.other = 0x60 | visibility
+
+    craft.binary(PYPY_LIBRARY, export)
 
     lines = found(craft, tmp_path)
 
