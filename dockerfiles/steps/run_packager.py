@@ -1,13 +1,16 @@
-"""Runs PyPy's own packager on a translated tree, without network (Python 2.7, in a container).
+"""Runs PyPy's own packager on a translated tree, without network (Python 2.7).
+
+This file is in the directory in/ of the build's, which is /build in a container.
 
 run_packager.py SETTINGS: a JSON file with
-  stem       the tree's name, written below /build/out/tree
-  embedded   module -> {"file": source archive, "sha256": its digest, "commands": [argv, ...]}
+  stem       the tree's name, written below out/tree of the build's directory
+  embedded   module -> {"file": the source archive's name in in/embedded, "sha256": its digest,
+             "commands": [argv, ...]}
   without    modules that are left out on purpose
   portable   whether shared libraries are bundled
   wheels     whether the packager installs wheels with pip, from the directory in PIP_FIND_LINKS
 
-Writes /build/out/modules.json: which extension modules were built, skipped, or failed. Upstream's
+Writes out/modules.json: which extension modules were built, skipped, or failed. Upstream's
 functions are replaced in two places, both of them inputs: the libraries it would download are
 those that are pinned, and the archive it would pack at the end is left to our own packing.
 """
@@ -22,8 +25,9 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE = "/build/source"
-OUTPUT = "/build/out"
+INPUTS = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.join(os.path.dirname(INPUTS), "source")
+OUTPUT = os.path.join(os.path.dirname(INPUTS), "out")
 
 
 def main(settings):
@@ -78,8 +82,8 @@ def embed(cffi, libraries):
     cffi.cffi_dependencies.clear()
     places = {"destination": cffi.deps_destdir, "jobs": str(multiprocessing.cpu_count())}
     for module, library in libraries.items():
-        name = os.path.basename(str(library["file"]))
-        shutil.copy(str(library["file"]), os.path.join(archives, name))
+        name = str(library["file"])
+        shutil.copy(os.path.join(INPUTS, "embedded", name), os.path.join(archives, name))
         commands = [[filled(word, places) for word in argv] for argv in library["commands"]]
         cffi.cffi_dependencies[str(module)] = (name, str(library["sha256"]), commands)
     cffi._unpack_tarfile = unpack

@@ -34,6 +34,8 @@ DESCRIBED: Final = ("cc", "gcc", "clang", "cl", "make", "nmake", "ld", "strip", 
 _PLACES: Final = re.compile(r"(?<![\w./-])/(build|tmp)(?![\w.-])")
 # A step decides these itself in a container; a worker's tools are where the worker has them.
 OWN_VARIABLES: Final = ("PATH",)
+# Where each system's programs look for what is /tmp in a container.
+TEMPORARY: Final = ("TMPDIR", "TEMP", "TMP")
 
 
 class NativeEngine:
@@ -170,9 +172,8 @@ def placed(text: str, place: Path) -> str:
 
 
 def _variables(given: Mapping[str, str], place: Path) -> dict[str, str]:
-    return {
-        name: placed(value, place) for name, value in given.items() if name not in OWN_VARIABLES
-    }
+    own = {name: placed(value, place) for name, value in given.items() if name not in OWN_VARIABLES}
+    return {**dict.fromkeys(TEMPORARY, str(place / "tmp")), **own}
 
 
 def _without_images() -> ImageError:

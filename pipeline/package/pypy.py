@@ -172,7 +172,7 @@ def _inputs(ctx: Context, job: Job, package: PyPyPackage, stage: StageOutput) ->
         "wheels": bool(package.wheels),
         "embedded": {
             module: {
-                "file": f"/build/in/embedded/{ctx.config.pins[library.pin].filename}",
+                "file": ctx.config.pins[library.pin].filename,
                 "sha256": ctx.config.pins[library.pin].sha256,
                 "commands": [
                     [word.replace("{openssl}", job.platform.openssl) for word in command]

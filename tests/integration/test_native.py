@@ -171,27 +171,30 @@ def image_of(project: Project) -> str:
 def pypy(fast: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """PyPy 2.7 on this machine: the translation environment's, with the libraries it needs."""
     directory = tmp_path_factory.mktemp("pypy")
-    client = docker.from_env()
     libraries = "s/.*=> \\(.*lib\\(ffi\\|tinfo\\|expat\\|bz2\\)[^ ]*\\).*/\\1/p"
     copy = (
-        "tar --dereference --create --file=- /usr/lib/pypy "
-        f"$(ldd /usr/lib/pypy/bin/pypy | sed -n '{libraries}')"
+        "tar --dereference --create --file=/tmp/pypy.tar /usr/lib/pypy "
+        f"$(ldd /usr/lib/pypy/bin/pypy-c | sed -n '{libraries}')"
     )
-    container = client.containers.create(image_of(fast), ["sh", "-c", copy], network_mode="none")
+    container = docker.from_env().containers.create(
+        image_of(fast), ["sh", "-c", copy], network_mode="none"
+    )
     try:
         container.start()
-        with (directory / "pypy.tar").open("wb") as stream:
-            stream.writelines(container.logs(stdout=True, stderr=False, stream=True, follow=True))
+        assert container.wait()["StatusCode"] == 0
+        stream, _ = container.get_archive("/tmp/pypy.tar")
+        (directory / "made.tar").write_bytes(b"".join(stream))
     finally:
         container.remove(force=True)
-    with tarfile.open(directory / "pypy.tar") as archive:
-        archive.extractall(directory, filter="fully_trusted")  # noqa: S202 - from our own image
+    for name in ("made.tar", "pypy.tar"):
+        with tarfile.open(directory / name) as archive:
+            archive.extractall(directory, filter="fully_trusted")  # noqa: S202 - our own image's
     program = directory / "bin" / "pypy"
     program.parent.mkdir()
     places = sorted({path.parent for path in directory.rglob("*.so.*")})
     program.write_text(
         f"#!/bin/sh\nexport LD_LIBRARY_PATH={':'.join(map(str, places))}\n"
-        f'exec {directory}/usr/lib/pypy/bin/pypy "$@"\n'
+        f'exec {directory}/usr/lib/pypy/bin/pypy-c "$@"\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     yield program

@@ -188,7 +188,12 @@ def test_a_step_is_started_where_its_files_were_unpacked(
     assert lines == ["one", "two"]
     assert started.argv == ("python", f"{place}/build/in/script.py", f"--to={place}/build/out")
     assert started.directory == place / "build" / "source"
-    assert started.environment == {"TMPDIR": f"{place}/build/tmp", "LC_ALL": "C.UTF-8"}
+    assert started.environment == {
+        "TMPDIR": f"{place}/build/tmp",
+        "TEMP": f"{place}/tmp",
+        "TMP": f"{place}/tmp",
+        "LC_ALL": "C.UTF-8",
+    }
     assert not started.errors_apart
 
 
@@ -300,7 +305,8 @@ def test_a_sessions_commands_run_in_one_directory_that_is_removed(
     first, second = processes.started
     assert (done.status, done.text) == (4, "told\n")
     assert first.argv == ("cat", str(copied))
-    assert (first.directory, first.environment, first.timeouts) == (place / "tmp", {}, [60])
+    own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(place / "tmp"))
+    assert (first.directory, first.environment, first.timeouts) == (place / "tmp", own, [60])
     assert (second.directory, second.timeouts) == (place / "build", [5])
     assert second.environment == {"LOG": f"{place}/build/log"}
     assert first.errors_apart

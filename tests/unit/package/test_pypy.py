@@ -150,8 +150,7 @@ def test_the_packager_finds_everything_that_it_would_fetch(
     settings = json.loads(seen.pop("build/in/settings.json"))
     pins = world.ctx.config.pins
     libraries = {
-        f"/build/in/embedded/{pins[library.pin].filename}": pins[library.pin]
-        for library in package.embedded.values()
+        pins[library.pin].filename: pins[library.pin] for library in package.embedded.values()
     }
     assert {name: data.decode() for name, data in seen.items()} == {
         "build/in/run_packager.py": "import json\n",
