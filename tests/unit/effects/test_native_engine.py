@@ -190,8 +190,7 @@ def test_a_step_is_started_where_its_files_were_unpacked(
     assert started.directory == place / "build" / "source"
     assert started.environment == {
         "TMPDIR": f"{place}/build/tmp",
-        "TEMP": f"{place}/tmp",
-        "TMP": f"{place}/tmp",
+        **dict.fromkeys(("TEMP", "TMP"), str(place / "tmp")),
         "LC_ALL": "C.UTF-8",
     }
     assert not started.errors_apart
@@ -308,7 +307,7 @@ def test_a_sessions_commands_run_in_one_directory_that_is_removed(
     own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(place / "tmp"))
     assert (first.directory, first.environment, first.timeouts) == (place / "tmp", own, [60])
     assert (second.directory, second.timeouts) == (place / "build", [5])
-    assert second.environment == {"LOG": f"{place}/build/log"}
+    assert second.environment == {**own, "LOG": f"{place}/build/log"}
     assert first.errors_apart
     assert list(root.iterdir()) == []
 
