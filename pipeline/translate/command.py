@@ -20,6 +20,7 @@ OUTPUT: Final = "/build/out"
 INPUT: Final = "/build/in"
 TEMPORARY: Final = "/build/tmp"
 BOOTSTRAP: Final = "/build/bootstrap"
+NO_SYSROOT: Final = "/nonexistent"
 RESOURCES_FILE: Final = "resources.json"
 PRODUCTS: Final = "products"
 CCACHE_STATISTICS: Final = "ccache-statistics"
@@ -160,7 +161,8 @@ def translation_environment(job: Job) -> dict[str, str]:
     # RPython asks the host's compiler for the part of module names that PYPY_MULTIARCH is.
     cross = {
         "PYPY_MULTIARCH": job.platform.multiarch,
-        "SB2": "/",
+        # Below it RPython names glibc's directories to the linker, before the compiler's own.
+        "SB2": "/" if job.platform.libc == "glibc" else NO_SYSROOT,
         "TRANSLATION_MACHINE": job.platform.machine,
     }
     return {

@@ -35,6 +35,8 @@ OTHER_FORMATS: Final[dict[str, tuple[str, Callable[[Path], bool]]]] = {
 }
 SHOWN: Final = 8
 GLIBC: Final = "GLIBC_"
+# musl is one library, and its loader answers to this name wherever it is installed.
+MUSL_NAMES: Final = frozenset({"libc.so"})
 # A binary with packed relative relocations (DT_RELR) asks for this, which came with glibc 2.36.
 LABELS: Final = {"GLIBC_ABI_DT_RELR": "2.36"}
 
@@ -119,8 +121,9 @@ def _floor(tree: Tree) -> Verdict:
 
 def _needed(tree: Tree) -> Verdict:
     """Every library that is needed is the system's and allowed, or in the archive and found."""
-    rules = tree.job.interpreter.verify
-    system = {*rules.needed, *filter(None, [tree.job.platform.loader])}
+    rules, platform = tree.job.interpreter.verify, tree.job.platform
+    names = MUSL_NAMES if platform.libc == "musl" else rules.needed
+    system = {*names, *filter(None, [platform.loader])}
     findings, seen = [], set()
     for name, binary in tree.binaries:
         allowed = system | set(rules.needed_by.get(tree.below_top(name), ()))

@@ -199,9 +199,11 @@ def test_without_a_jit_a_cross_translation_names_no_backend_of_one() -> None:
     )
 
 
-@pytest.mark.parametrize("mode", [Mode.NATIVE, Mode.EMULATED])
-def test_only_a_cross_translation_is_for_another_platform(mode: Mode) -> None:
-    (job,) = make_plan_for(platforms=("linux-x86_64",), mode=mode).jobs
+@pytest.mark.parametrize(
+    ("platform", "mode"), [("linux-x86_64", Mode.NATIVE), ("linux-s390x", Mode.EMULATED)]
+)
+def test_only_a_cross_translation_is_for_another_platform(platform: str, mode: Mode) -> None:
+    (job,) = make_plan_for(platforms=(platform,), mode=mode).jobs
 
     assert cross_options(job) == ()
     assert {"SB2", "TRANSLATION_MACHINE", "PYPY_MULTIARCH"}.isdisjoint(translation_environment(job))
@@ -220,6 +222,12 @@ def test_in_a_cross_translation_the_target_is_what_the_toolchain_hears_of() -> N
     assert variables["SB2"] == "/"
     assert variables["TRANSLATION_MACHINE"] == "ppc64le"
     assert variables["PYPY_MULTIARCH"] == "powerpc64le-linux-gnu"
+
+
+def test_for_musl_no_directory_of_glibc_is_named() -> None:
+    (job,) = make_plan_for(platforms=("linux-musl-aarch64",)).jobs
+
+    assert translation_environment(job)["SB2"] == "/nonexistent"
 
 
 def test_a_bootstrap_variable_cannot_name_another_target() -> None:

@@ -9,6 +9,7 @@ from pipeline.verify.contents import CONTENT_GATES, glibc_floor
 from pipeline.verify.gates import check_gates
 from pipeline.verify.tree import Tree
 from tests.crafted import Craft, Member, make_craft, unpacked
+from tests.factories import changed
 from tests.fakes import ELF, World, make_world
 
 
@@ -144,6 +145,29 @@ def test_the_platform_s_loader_may_be_needed(craft: Craft, tmp_path: Path) -> No
     lines = found(unpacked(craft, tmp_path))
 
     assert lines == []
+
+
+def test_for_musl_its_own_library_may_be_needed_and_none_of_glibc(
+    craft: Craft, tmp_path: Path
+) -> None:
+    musl = changed(
+        craft.job.platform,
+        libc="musl",
+        binaries=changed(
+            craft.job.platform.binaries, loader="ld-musl-x86_64.so.1", glibc_floor=None
+        ),
+    )
+    craft.job = changed(craft.job, platform=musl)
+    craft.program(lambda binary: binary.add_library("libc.so"))
+
+    lines = found(unpacked(craft, tmp_path))
+
+    assert [line for line in lines if line.startswith("ELF04")] == [
+        (
+            "ELF04 needed libraries: toy-v1.2.3-linux64/bin/toy: needs libc.so.6; "
+            "expected only ld-musl-x86_64.so.1, libc.so, or one that it finds in the archive"
+        )
+    ]
 
 
 @pytest.mark.parametrize(
