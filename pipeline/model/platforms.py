@@ -98,7 +98,8 @@ class Platform(Model):
     """One row of the platform table.
 
     ``machine`` is what ``uname -m`` says there; ``runs_on`` are the machines whose processors run
-    its programs without an emulator. ``modes`` are those allowed, the best first.
+    its programs without an emulator. ``modes`` are those allowed, the best first. ``cflags`` say
+    for which processors is compiled, where the toolchain would take the worker's own.
     ``release_suffix`` and ``nightly_suffix`` end the file names of archives. ``openssl`` is the
     target of OpenSSL's Configure.
     ``multiarch`` is what PyPy puts into the names of extension modules: on Linux Debian's name of
@@ -116,6 +117,7 @@ class Platform(Model):
     binaries: Binaries
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)]
     cross: CrossToolchain | None = None
+    cflags: tuple[str, ...] = ()
     release_suffix: str
     nightly_suffix: str
     multiarch: str

@@ -169,6 +169,7 @@ def translation_environment(job: Job) -> dict[str, str]:
         **job.bootstrap_config.environment,
         **FIXED_VARIABLES,
         **(cross if job.mode is Mode.CROSS else {}),
+        **({"CFLAGS": " ".join(job.platform.cflags)} if job.platform.cflags else {}),
         "PATH": f"{COMPILERS}:{SEARCH_PATH}",
         "PYPY_USESSION_BASENAME": "translation",
         "PYTHONPATH": f"{SHIM}:{toolchain}",

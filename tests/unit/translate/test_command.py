@@ -224,6 +224,17 @@ def test_in_a_cross_translation_the_target_is_what_the_toolchain_hears_of() -> N
     assert variables["PYPY_MULTIARCH"] == "powerpc64le-linux-gnu"
 
 
+@pytest.mark.parametrize(
+    ("platform", "flags"), [("linux-s390x", "-march=z196"), ("linux-x86_64", None)]
+)
+def test_the_oldest_processor_is_the_platform_s_and_not_the_worker_s(
+    platform: str, flags: str | None
+) -> None:
+    (job,) = make_plan_for(platforms=(platform,)).jobs
+
+    assert translation_environment(job).get("CFLAGS") == flags
+
+
 def test_for_musl_no_directory_of_glibc_is_named() -> None:
     (job,) = make_plan_for(platforms=("linux-musl-aarch64",)).jobs
 
