@@ -99,18 +99,8 @@ def run(frame, code):
         op = code.ops[pc]
         arg = code.ops[pc + 1]
         pc += 2
-        if op == bytecode.LOAD_LOCAL:
-            frame.push(frame.get_local(arg))
-        elif op == bytecode.LOAD_CONST:
-            frame.push(code.consts[arg])
-        elif op == bytecode.STORE_LOCAL:
-            frame.set_local(arg, frame.pop())
-        elif op == bytecode.LOAD_GLOBAL:
-            frame.push(code.cells[arg].get())
-        elif op == bytecode.STORE_GLOBAL:
-            code.cells[arg].set(frame.pop())
-        elif op == bytecode.DECLARE_GLOBAL:
-            code.cells[arg].declare(frame.pop())
+        if op == bytecode.RETURN:
+            return frame.pop()
         elif op == bytecode.JUMP:
             pc = arg
         elif op == bytecode.JUMP_BACK:
@@ -132,23 +122,39 @@ def run(frame, code):
         elif op == bytecode.CALL:
             args_w = frame.pop_many(arg)
             frame.push(call(frame.pop(), args_w, frame.level))
-        elif op == bytecode.RETURN:
-            return frame.pop()
-        elif op == bytecode.POP:
-            frame.pop()
-        elif op == bytecode.NEGATE:
-            frame.push(frame.pop().negate())
-        elif op == bytecode.NOT:
-            frame.push(new_bool(not frame.pop().is_true()))
-        elif op == bytecode.BUILD_LIST:
-            frame.push(W_List(growable(frame.pop_many(arg))))
-        elif op == bytecode.STORE_INDEX:
-            w_value = frame.pop()
-            w_index = frame.pop()
-            frame.pop().set_item(w_index, w_value)
         else:
-            w_right = frame.pop()
-            frame.push(binary(op, frame.pop(), w_right))
+            step(frame, code, op, arg)
+
+
+def step(frame, code, op, arg):
+    """Execute an instruction that leads to the next one and calls nothing."""
+    if op == bytecode.LOAD_LOCAL:
+        frame.push(frame.get_local(arg))
+    elif op == bytecode.LOAD_CONST:
+        frame.push(code.consts[arg])
+    elif op == bytecode.STORE_LOCAL:
+        frame.set_local(arg, frame.pop())
+    elif op == bytecode.LOAD_GLOBAL:
+        frame.push(code.cells[arg].get())
+    elif op == bytecode.STORE_GLOBAL:
+        code.cells[arg].set(frame.pop())
+    elif op == bytecode.DECLARE_GLOBAL:
+        code.cells[arg].declare(frame.pop())
+    elif op == bytecode.POP:
+        frame.pop()
+    elif op == bytecode.NEGATE:
+        frame.push(frame.pop().negate())
+    elif op == bytecode.NOT:
+        frame.push(new_bool(not frame.pop().is_true()))
+    elif op == bytecode.BUILD_LIST:
+        frame.push(W_List(growable(frame.pop_many(arg))))
+    elif op == bytecode.STORE_INDEX:
+        w_value = frame.pop()
+        w_index = frame.pop()
+        frame.pop().set_item(w_index, w_value)
+    else:
+        w_right = frame.pop()
+        frame.push(binary(op, frame.pop(), w_right))
 
 
 def binary(op, w_left, w_right):
