@@ -1,7 +1,10 @@
 """Numbers to and from text, alike translated and untranslated."""
 
 from rpython.rlib.objectmodel import we_are_translated
-from rpython.rlib.rarithmetic import ovfcheck
+from rpython.rlib.rarithmetic import LONG_BIT, ovfcheck
+
+# Exact as a float, where the largest integer of 64 bits is not.
+WORD_LIMIT = 2.0 ** (LONG_BIT - 1)
 
 
 def parse_int(text):
@@ -76,6 +79,6 @@ def format_float(value):
 
 def float_to_int(value):
     """Truncate; OverflowError if it does not fit (or is not a number)."""
-    if -9223372036854775808.0 <= value < 9223372036854775808.0:
+    if -WORD_LIMIT <= value < WORD_LIMIT:
         return int(value)
     raise OverflowError

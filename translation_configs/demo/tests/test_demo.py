@@ -378,7 +378,7 @@ def test_error_programs(capfd, monkeypatch, name):
 def test_hot_loop(capfd):
     program = os.path.join(PROGRAMS, 'hot_loop.demo')
     assert demo(capfd, program, '10000') == (
-        0, 'iterations 10000\nx 346796\nodd 5062\ntotal 819162494\n', '')
+        0, 'iterations 10000\nx 346796\nodd 5062\ntotal 160037\n', '')
 
 
 def test_allocate(capfd):
