@@ -336,12 +336,23 @@ def _members(archive: tarfile.TarFile, stream: BoundedReader) -> Iterator[tarfil
     for count, member in enumerate(archive, 1):
         content += archive.offset - member.offset_data
         stream.limit = content + LARGEST_HEADER + count * USUAL_HEADER
-        if len(member.pax_headers) > MOST_RECORDS:
-            msg = f"{member.name}: has {len(member.pax_headers)} pax records"
-            raise tarfile.ReadError(msg)
+        _check_records(member)
         member.pax_headers = {}  # tarfile gives each member a copy; nothing looks at them
         yield member
     _read_to_end(stream)
+
+
+def _check_records(member: tarfile.TarInfo) -> None:
+    """Refuse too many pax records, and any that is no text: some tarfiles refuse it, others do not.
+
+    Raises:
+        tarfile.ReadError: there are such.
+    """
+    if len(member.pax_headers) > MOST_RECORDS:
+        msg = f"{member.name}: has {len(member.pax_headers)} pax records"
+        raise tarfile.ReadError(msg)
+    for record in member.pax_headers.items():
+        "=".join(record).encode()  # a UnicodeEncodeError, which is refused as well
 
 
 def members_of(path: Path) -> tuple[tarfile.TarInfo, ...]:
