@@ -6,12 +6,12 @@ the target's architecture.
 
 import json
 import platform
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.effects.archives import read_files
 from tests.integration.conftest import Project, copy_project
 
 pytestmark = [
@@ -42,8 +42,10 @@ def manifest(project: Project) -> dict[str, Any]:
 
 def build_info(project: Project, suffix: str) -> dict[str, Any]:
     (path,) = project.store.glob(f"demo/*/*-{suffix}.tar.gz")
-    files = read_files(path, largest=1 << 16)
-    return dict(json.loads(files[f"{path.name.removesuffix('.tar.gz')}/BUILD-INFO.json"]))
+    with tarfile.open(path) as archive:
+        file = archive.extractfile(f"{path.name.removesuffix('.tar.gz')}/BUILD-INFO.json")
+        assert file is not None
+        return dict(json.load(file))
 
 
 def test_one_command_releases_for_every_platform(released: Project) -> None:
