@@ -254,11 +254,11 @@ def with_symbols(mini: Mini, installed: Path, tmp_path: Path) -> Path:
     """A copy of the installed tree with the debug archive unpacked over it."""
     tree = tmp_path / STEM
     shutil.copytree(installed, tree, symlinks=True)
-    with (
-        zstandard.open(mini.released / f"{STEM}-debug.tar.zst", "rb") as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
-    ):
-        archive.extractall(tmp_path, filter="data")
+    packed = tmp_path / "debug.tar"
+    with zstandard.open(mini.released / f"{STEM}-debug.tar.zst", "rb") as stream:
+        packed.write_bytes(stream.read())
+    command = ["tar", "--extract", "--file", str(packed), "--directory", str(tmp_path)]
+    subprocess.run(command, check=True)
     shutil.copytree(tmp_path / f"{STEM}-debug", tree, dirs_exist_ok=True)
     return tree
 

@@ -187,8 +187,15 @@ def pypy(fast: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     finally:
         container.remove(force=True)
     for name in ("made.tar", "pypy.tar"):
-        with tarfile.open(directory / name) as archive:
-            archive.extractall(directory, filter="fully_trusted")  # noqa: S202 - our own image's
+        command = [
+            "tar",
+            "--extract",
+            "--file",
+            str(directory / name),
+            "--directory",
+            str(directory),
+        ]
+        subprocess.run(command, check=True)
     program = directory / "bin" / "pypy"
     program.parent.mkdir()
     places = sorted({path.parent for path in directory.rglob("*.so.*")})
