@@ -62,6 +62,7 @@ def test_an_image_of_another_architecture_is_refused(project: Project) -> None:
     text = (project.configs / "environments.toml").read_text()
     (project.configs / "environments.toml").write_text(
         f'{text}\n[bases.bookworm]\nkind = "registry"\nreference = "{reference}"\n'
+        'architectures = ["amd64", "arm64"]\n'
     )
 
     class PulledAsIs(DockerEngine):
