@@ -221,7 +221,10 @@ def test_a_base_comes_from_a_registry_by_digest(
     text = (project.configs / "environments.toml").read_text()
     before, _, after = text.partition("[bases.bullseye]\n")
     _, _, rest = after.partition("\n\n")
-    base = f'[bases.bullseye]\nkind = "registry"\nreference = "{name}@{digest}"\n\n'
+    base = (
+        f'[bases.bullseye]\nkind = "registry"\nreference = "{name}@{digest}"\n'
+        'architectures = ["amd64", "arm64", "armhf", "i386"]\n\n'
+    )
     (project.configs / "environments.toml").write_text(before + base + rest)
 
     ran = project.run("config", "--json")
