@@ -51,8 +51,11 @@ class KeepingEngine:
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step* with RPython's session directory in its output, and keep that."""
-        variables = {**step.environment, "PYPY_USESSION_DIR": f"{OUTPUT}/{GENERATED}"}
-        make = ("sh", "-c", f'mkdir {OUTPUT}/{GENERATED} && exec "$@"', "sh", *step.command)
+        # RPython leaves a link to the directory by its absolute name.
+        place = f"{OUTPUT}/{GENERATED}"
+        variables = {**step.environment, "PYPY_USESSION_DIR": place}
+        script = f'mkdir {place} && "$@" && find {place} -type l -delete'
+        make = ("sh", "-c", script, "sh", *step.command)
         changed = replace(step, environment=variables, command=make)
         result = self.engine.run(changed, output=output, on_line=on_line)
         if result.status == 0:
