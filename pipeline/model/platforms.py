@@ -98,8 +98,9 @@ class Platform(Model):
     """One row of the platform table.
 
     ``machine`` is what ``uname -m`` says there; ``runs_on`` are the machines whose processors run
-    its programs without an emulator. ``modes`` are those allowed, the best first. ``cflags`` say
-    for which processors is compiled, where the toolchain would take the worker's own.
+    its programs without an emulator. ``modes`` are those allowed, the best first. ``cflags`` are
+    options of the C compiler that every translation for it needs, as the oldest processor that
+    the binaries are for.
     ``release_suffix`` and ``nightly_suffix`` end the file names of archives. ``openssl`` is the
     target of OpenSSL's Configure.
     ``multiarch`` is what PyPy puts into the names of extension modules: on Linux Debian's name of

@@ -1,12 +1,14 @@
 """What must hold of the repository's files, whatever they say."""
 
 import importlib.util
+import json
 import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.config import load_config
 from pipeline.effects.process import ProcessRunner
 from tests.factories import ROOT
 
@@ -20,6 +22,27 @@ FIXED = {
     ".gitignore",
     ".pre-commit-config.yaml",
 }
+
+
+# What libseccomp calls the machines; one that a profile does not name has its processes killed.
+SECCOMP_NAMES = {
+    "x86_64": "SCMP_ARCH_X86_64",
+    "i686": "SCMP_ARCH_X86",
+    "aarch64": "SCMP_ARCH_AARCH64",
+}
+
+
+@pytest.mark.parametrize("host", ["x86_64", "aarch64"])
+def test_the_system_call_profile_knows_every_machine_whose_programs_a_worker_runs(
+    host: str,
+) -> None:
+    profile = json.loads((ROOT / "dockerfiles" / "seccomp.json").read_bytes())
+    known = {row["architecture"]: row["subArchitectures"] for row in profile["archMap"]}
+    rows = load_config(ROOT / "translation_configs").platforms.values()
+    native = {row.machine for row in rows if row.os == "linux" and host in row.runs_on}
+
+    own = SECCOMP_NAMES[host]
+    assert {SECCOMP_NAMES[machine] for machine in native} <= {own, *known[own]}
 
 
 def test_no_folder_hides_a_library() -> None:
