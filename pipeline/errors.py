@@ -179,6 +179,18 @@ class StoreError(PipelineError):
     exit_code = 64
 
 
+class UncertainError(StoreError):
+    """A store's answer was lost, so it is not known whether it did what it was asked to."""
+
+    exit_code = 65
+
+
+class DestinationError(PipelineError):
+    """A place that releases are copied to, such as GitHub, does not take one."""
+
+    exit_code = 66
+
+
 class WorkdirBusyError(PipelineError):
     """Another run works in the same directory."""
 

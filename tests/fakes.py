@@ -26,6 +26,7 @@ from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResul
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.http import HttpClient, OnBytes
 from pipeline.effects.process import Completed, ProcessRunner, Tool
+from pipeline.effects.retry import RetryPolicy
 from pipeline.errors import CommandError, MissingToolError
 from pipeline.model.configs import Channel, Pin
 from pipeline.plan import Job, Plan, Selection
@@ -451,7 +452,7 @@ class FakeHttp(HttpClient):
     """Gives crafted files for the toy project's pins."""
 
     def __init__(self) -> None:
-        super().__init__(sleep=lambda _seconds: unexpected("sleep"))
+        super().__init__(RetryPolicy(sleep=lambda _seconds: unexpected("sleep")))
         self.downloads: list[str] = []
         self.dates: dict[str, float] = {}
         self.files: dict[str, bytes] = {

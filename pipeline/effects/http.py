@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -11,36 +10,32 @@ from typing import IO, Final
 import requests
 
 from pipeline.effects.files import CHUNK, new_file, sha256_of
+from pipeline.effects.retry import (
+    RETRIED_STATUS,
+    GaveUpError,
+    RetryableError,
+    RetryPolicy,
+    asked_wait,
+)
 from pipeline.errors import DigestMismatchError, DownloadError
 from pipeline.model.configs import Pin
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS: Final = 5
-RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 CONNECT_TIMEOUT: Final = 15.0
 READ_TIMEOUT: Final = 60.0
-LONGEST_WAIT: Final = 60.0
 
 OnBytes = Callable[[int], None]
-
-
-class _RetryableError(Exception):
-    """A fault that may pass; ``wait`` is what the server asked for, in seconds."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
 
 
 class HttpClient:
     """Downloads files whose digest is known. Faults of the network and 5xx are retried."""
 
-    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, retry: RetryPolicy | None = None) -> None:
         self._session = requests.Session()
         # The pinned digest is of the file as it is, not of a transfer encoding's content.
         self._session.headers["Accept-Encoding"] = "identity"
-        self._sleep = sleep
+        self._retry = retry or RetryPolicy()
 
     def download(self, pin: Pin, directory: Path, on_bytes: OnBytes = lambda _count: None) -> Path:
         """Return the pinned file in *directory*, fetched if it is not there yet.
@@ -67,20 +62,14 @@ class HttpClient:
         raise DownloadError("\n".join(failures))
 
     def _fetch_repeatedly(self, pin: Pin, url: str, final: Path, on_bytes: OnBytes) -> Path:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._fetch(pin, url, final, on_bytes)
-            except _RetryableError as error:
-                if attempt == ATTEMPTS:
-                    msg = (
-                        f"{url}: {error} ({ATTEMPTS} attempts). Check the network and the "
-                        f"proxy settings, or put the file at {final} by hand."
-                    )
-                    raise DownloadError(msg) from error
-                wait = min(error.wait if error.wait is not None else 2.0**attempt, LONGEST_WAIT)
-                logger.info("%s: %s; again in %.0f s", url, error, wait)
-                self._sleep(wait)
-        raise AssertionError  # the loop returns or raises
+        try:
+            return self._retry.call(url, lambda: self._fetch(pin, url, final, on_bytes))
+        except GaveUpError as error:
+            msg = (
+                f"{url}: {error}. Check the network and the proxy settings, or put the file at "
+                f"{final} by hand."
+            )
+            raise DownloadError(msg) from error
 
     def server_date(self, url: str) -> float | None:
         """Return the time that the server at *url* has, in seconds since 1970, or None."""
@@ -119,18 +108,17 @@ class HttpClient:
                     file.write(chunk)
                     on_bytes(len(chunk))
         except requests.RequestException as error:
-            raise _RetryableError(str(error)) from error
+            raise RetryableError(str(error)) from error
         if received < pin.size:
             msg = f"ended after {received} of {pin.size} bytes"
-            raise _RetryableError(msg)
+            raise RetryableError(msg)
         return digest.hexdigest()
 
 
 def _check_status(url: str, answer: requests.Response) -> None:
     if answer.status_code in RETRIED_STATUS:
-        after = answer.headers.get("Retry-After", "")
         msg = f"HTTP {answer.status_code}"
-        raise _RetryableError(msg, float(after) if after.isascii() and after.isdigit() else None)
+        raise RetryableError(msg, asked_wait(answer.headers.get("Retry-After")))
     if answer.status_code != requests.codes.ok:
         msg = f"{url}: HTTP {answer.status_code}, which a retry would not change. Check the URL."
         raise DownloadError(msg)

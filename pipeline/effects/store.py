@@ -1,7 +1,7 @@
 """The port to a store of public files, and the store that is a local directory.
 
 Files are put once under their final name; only indexes and the ledger are ever replaced, each by
-compare-and-swap on its *tag* (here the sha256 of its bytes).
+compare-and-swap on its *tag* (in a directory the sha256 of its bytes).
 """
 
 import fcntl
@@ -9,8 +9,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -38,14 +38,34 @@ class Tagged:
     tag: str
 
 
-class Store(Protocol):
-    """Where releases are published."""
+OnBytes = Callable[[int], None]
 
-    def put_new(self, key: str, path: Path, *, content_type: str) -> bool:
+
+def ignore_bytes(_count: int) -> None:
+    """Take the number of bytes that were sent, and show nobody."""
+
+
+class Store(Protocol):
+    """Where releases are published. Several threads may use one at the same time.
+
+    Every method raises StoreError if the store cannot be used, after the retries that
+    :mod:`pipeline.effects.retry` allows.
+    """
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people: a directory, or ``s3://bucket/prefix``."""
+
+    def put_new(
+        self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+    ) -> bool:
         """Put the file at *path* under *key* unless something is there; return whether it did."""
 
     def stored(self, key: str) -> Stored | None:
         """Read back all bytes under *key* and describe them, or return None."""
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return every key below the directory *prefix*, with its size in bytes."""
 
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
@@ -53,9 +73,21 @@ class Store(Protocol):
     def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
         """Put *data* under *key* if its tag is still *tag* (None: if nothing is there).
 
+        It is tried once: the ledger's replacement is the point of no return.
+
         Raises:
-            ConflictError: somebody else was first.
+            ConflictError: somebody else was first; nothing was written.
+            UncertainError: the answer was lost, so the data may be there or not. Read it.
         """
+
+    def point(self, key: str, target: str) -> bool:
+        """Make *key* lead readers to the key *target*; return whether it led elsewhere before."""
+
+    def target(self, key: str) -> str | None:
+        """Return where *key* leads, or None if it leads nowhere."""
+
+    def remove(self, key: str) -> None:
+        """Take away what is under *key*, if anything is. Only pruned nightlies are removed."""
 
 
 class LocalStore:
@@ -64,7 +96,19 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put_new(self, key: str, path: Path, *, content_type: str) -> bool:  # noqa: ARG002
+    @property
+    def address(self) -> str:
+        """The directory."""
+        return str(self.root)
+
+    def put_new(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str,  # noqa: ARG002 - the server tells it from the name
+        on_bytes: OnBytes = ignore_bytes,
+    ) -> bool:
         """Put a file under *key* unless something is there."""
         final = self._path(key)
         with _store_errors(key):
@@ -75,6 +119,7 @@ class LocalStore:
                     os.link(temporary, final)
                 except FileExistsError:
                     return False
+        on_bytes(final.stat().st_size)
         return True
 
     def stored(self, key: str) -> Stored | None:
@@ -84,6 +129,16 @@ class LocalStore:
             if not path.is_file():
                 return None
             return Stored(size=path.stat().st_size, sha256=sha256_of(path))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return every key below the directory *prefix*, with its size in bytes."""
+        top = self._path(prefix)
+        with _store_errors(prefix):
+            return {
+                path.relative_to(self.root).as_posix(): path.stat().st_size
+                for path in sorted(top.rglob("*"))
+                if path.is_file() and not path.is_symlink()
+            }
 
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
@@ -102,6 +157,37 @@ class LocalStore:
                 msg = f"{key}: changed by somebody else meanwhile. Run again."
                 raise ConflictError(msg)
             write_atomically(self._path(key), data)
+
+    def point(self, key: str, target: str) -> bool:
+        """Make *key* a symbolic link to *target*, relative, so that the directory may move."""
+        path = self._path(key)
+        link = os.path.relpath(self._path(target), path.parent)
+        with _store_errors(key), self._locked():
+            if path.is_symlink() and os.readlink(path) == link:  # noqa: PTH115 - as it is
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.root / INCOMING) as directory:
+                made = Path(directory, "link")
+                made.symlink_to(link)
+                made.replace(path)
+        return True
+
+    def target(self, key: str) -> str | None:
+        """Return where the link leads."""
+        path = self._path(key)
+        with _store_errors(key):
+            if not path.is_symlink():
+                return None
+            leads = os.path.normpath(path.parent / os.readlink(path))  # noqa: PTH115 - as it is
+            return Path(leads).relative_to(self.root).as_posix()
+
+    def remove(self, key: str) -> None:
+        """Take away the file, and its directory with the last one."""
+        path = self._path(key)
+        with _store_errors(key):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)

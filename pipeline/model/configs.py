@@ -4,11 +4,20 @@ Every model here is the schema of one file or of a table in it; ``python -m pipe
 writes them as JSON Schema for editors.
 """
 
+import re
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+)
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.platforms import Libc, Os, Platform
@@ -389,28 +398,103 @@ class InterpreterConfig(Model):
     verify: VerifyConfig
 
 
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
+"""What names a key of OpenPGP: 40 upper-case hex digits."""
+
+S3_SCHEME: Final = "s3://"
+S3_ADDRESS: Final = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"
+    r"(/(?P<prefix>[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*))?"
+)
+"""A bucket, and where in it the store begins."""
+
+
+def _store_address(text: str) -> str:
+    if text.startswith(S3_SCHEME) and S3_ADDRESS.fullmatch(text) is None:
+        msg = "an S3 store is s3://bucket or s3://bucket/prefix"
+        raise ValueError(msg)
+    return text
+
+
 class SigningConfig(Model):
     """Which key signs. ``quickstart`` makes a throw-away key in the work directory.
 
-    ``minimum_days`` is how long the key must stay valid after signing.
+    ``minimum_days`` is how long the key must stay valid after signing. ``trusted`` are other keys
+    whose signatures on the ledger count: of other releasers, or of the time before a new key.
     """
 
     key: Annotated[str, StringConstraints(pattern=r"^(quickstart|[0-9A-F]{40})$")]
     minimum_days: Annotated[int, Field(ge=0)] = 30
+    trusted: tuple[Fingerprint, ...] = ()
 
 
-class ChannelConfig(Model):
+class S3Options(Model):
+    """How an S3 server is reached; None and ``auto`` leave it to Amazon's rules.
+
+    Credentials are none of this file's: they come from the environment or Amazon's own files.
+    """
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^/\s]$")] | None = None
+    region: str | None = None
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+
+
+class StoreConfig(Model):
+    """A store, and the address under which the public sees it; indexes hold URLs below that.
+
+    ``store`` is a directory (relative to the work directory) or ``s3://bucket/prefix``.
+    """
+
+    store: Annotated[str, StringConstraints(min_length=1), AfterValidator(_store_address)]
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^/\s]$")]
+    s3: S3Options = S3Options()
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether the store is a bucket."""
+        return self.store.startswith(S3_SCHEME)
+
+
+class GithubConfig(Model):
+    """Where on GitHub releases are copied to; the token is in the environment's ``variable``."""
+
+    repository: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]
+    api: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^/\s]$")] = (
+        "https://api.github.com"
+    )
+    variable: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")] = "GITHUB_TOKEN"
+
+
+class RetentionConfig(Model):
+    """Which nightlies stay: all of the last ``days``, then one a week for ``weeks``.
+
+    What an index, a release or ``keep`` (names of nightlies) refers to stays in any case.
+    """
+
+    days: Annotated[int, Field(ge=1)] = 30
+    weeks: Annotated[int, Field(ge=0)] = 52
+    keep: tuple[FileName, ...] = ()
+
+
+class ChannelConfig(StoreConfig):
     """What a channel releases, and where to.
 
-    ``store`` is a directory (relative to the work directory), ``base_url`` the address under
-    which the public sees that store; indexes hold URLs below it.
+    A release exists when all of its files can be had from ``base_url`` and from every mirror's.
+    ``optional`` are platforms without which a nightly may be published. ``parallel`` is how many
+    files are transferred at a time, ``largest_file`` how many bytes a file may have.
+    ``stale_after_days`` is the age at which the newest nightly is reported.
     """
 
     interpreters: Annotated[tuple[Name, ...], Field(min_length=1)]
     platforms: Literal["worker", "all"] | tuple[Name, ...]
-    store: str
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^/\s]$")]
+    optional: tuple[Name, ...] = ()
     signing: SigningConfig
+    mirrors: tuple[StoreConfig, ...] = ()
+    github: GithubConfig | None = None
+    retention: RetentionConfig = RetentionConfig()
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    largest_file: Annotated[int, Field(ge=1)] = 1 << 30
+    stale_after_days: Annotated[int, Field(ge=1)] = 3
 
 
 class ChannelsFile(Model):

@@ -9,7 +9,7 @@ import pytest
 from pipeline.bootstrap import newest_release, with_bootstraps
 from pipeline.effects.engine import ContainerStep
 from pipeline.effects.files import describe, sha256_of
-from pipeline.effects.store import LocalStore, Stored, Tagged
+from pipeline.effects.store import LocalStore, OnBytes, Stored, Tagged, ignore_bytes
 from pipeline.errors import DigestMismatchError, SourceError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
@@ -167,10 +167,17 @@ class WatchedStore(LocalStore):
         return super().read(key)
 
 
-class ClosedStore:
+class ClosedStore(LocalStore):
     """A store of which nothing may be asked."""
 
-    def put_new(self, key: str, path: Path, *, content_type: str) -> bool:  # noqa: ARG002
+    def put_new(
+        self,
+        key: str,
+        path: Path,  # noqa: ARG002
+        *,
+        content_type: str,  # noqa: ARG002
+        on_bytes: OnBytes = ignore_bytes,  # noqa: ARG002
+    ) -> bool:
         """Refuse."""
         return unexpected(f"put {key}")
 
@@ -341,10 +348,12 @@ def test_one_platform_alone_may_be_translated_by_a_release(
     assert bootstraps(found) == {f"gem-{X86_64}": None, f"gem-{other}": "toy-v1.2.3"}
 
 
-def test_nothing_is_asked_of_the_store_if_no_job_wants_a_release(world: World) -> None:
+def test_nothing_is_asked_of_the_store_if_no_job_wants_a_release(
+    world: World, tmp_path: Path
+) -> None:
     plan = make_plan(world.ctx, "toy")
 
-    assert with_bootstraps(world.ctx, plan, ClosedStore()) == plan
+    assert with_bootstraps(world.ctx, plan, ClosedStore(tmp_path / "closed")) == plan
 
 
 def test_a_release_is_fetched_once(world: World, store: WatchedStore, publish: Publish) -> None:

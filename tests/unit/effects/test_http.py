@@ -12,7 +12,8 @@ from requests import RequestException, Response  # noqa: TID251 - hand-built ans
 from requests.structures import CaseInsensitiveDict  # noqa: TID251 - hand-built answers
 
 from pipeline.effects.files import sha256_of
-from pipeline.effects.http import ATTEMPTS, LONGEST_WAIT, HttpClient
+from pipeline.effects.http import HttpClient
+from pipeline.effects.retry import RetryPolicy
 from pipeline.errors import DigestMismatchError, DownloadError
 from tests.factories import make_pin
 
@@ -89,7 +90,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
 @pytest.fixture
 def client(network: Network) -> HttpClient:
     """A client that notes how long it would sleep."""
-    return HttpClient(sleep=network.slept.append)
+    return HttpClient(RetryPolicy(sleep=network.slept.append))
 
 
 def kept(directory: Path) -> list[Path]:
@@ -186,16 +187,16 @@ def test_a_fault_that_may_pass_is_tried_again(
 def test_waits_grow_and_end_with_a_message_that_says_what_to_do(
     client: HttpClient, network: Network, tmp_path: Path
 ) -> None:
-    network.answers = [answer(status=503) for _ in range(ATTEMPTS + 1)]
+    network.answers = [answer(status=503) for _ in range(RetryPolicy.attempts + 1)]
 
     with pytest.raises(DownloadError) as caught:
         client.download(PIN, tmp_path)
 
     message = str(caught.value)
-    assert message.startswith(f"{PIN.url}: HTTP 503 ({ATTEMPTS} attempts).")
+    assert message.startswith(f"{PIN.url}: HTTP 503 ({RetryPolicy.attempts} attempts).")
     assert f"put the file at {tmp_path / PIN.sha256 / PIN.filename} by hand" in message
     assert network.slept == [2.0, 4.0, 8.0, 16.0]
-    assert len(network.asked) == ATTEMPTS
+    assert len(network.asked) == RetryPolicy.attempts
     assert kept(tmp_path) == []
 
 
@@ -204,7 +205,7 @@ def test_waits_grow_and_end_with_a_message_that_says_what_to_do(
     [
         pytest.param("7", 7.0, id="seconds"),
         pytest.param("0", 0.0, id="at-once"),
-        pytest.param("86400", LONGEST_WAIT, id="a-day"),
+        pytest.param("86400", RetryPolicy.longest_wait, id="a-day"),
         pytest.param("soon", 2.0, id="nonsense"),
         pytest.param("-5", 2.0, id="negative"),
         pytest.param(
@@ -299,11 +300,11 @@ def test_no_mirror_is_asked_for_what_the_pin_s_own_address_gives(
 def test_an_address_is_asked_as_often_as_ever_before_its_mirror(
     client: HttpClient, network: Network, tmp_path: Path
 ) -> None:
-    network.answers = [*(answer(status=503) for _ in range(ATTEMPTS)), answer(CONTENT)]
+    network.answers = [*(answer(status=503) for _ in range(RetryPolicy.attempts)), answer(CONTENT)]
 
     client.download(MIRRORED, tmp_path)
 
-    assert network.asked == [*([MIRRORED.url] * ATTEMPTS), FIRST]
+    assert network.asked == [*([MIRRORED.url] * RetryPolicy.attempts), FIRST]
 
 
 def test_when_no_mirror_helps_every_one_is_named_with_its_fault(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.effects.console import Console, Step
 from pipeline.effects.process import Completed, ProcessRunner, Tool
-from pipeline.effects.store import LocalStore, Stored
+from pipeline.effects.store import LocalStore, OnBytes, Stored, ignore_bytes
 from pipeline.errors import FetchBackError, ImmutableNameError
 from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
 from pipeline.model.records import SignedRelease
@@ -86,10 +86,12 @@ class NotingStore(LocalStore):
         super().__init__(root)
         self.put: list[tuple[str, str]] = []
 
-    def put_new(self, key: str, path: Path, *, content_type: str) -> bool:
+    def put_new(
+        self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+    ) -> bool:
         """Note it and put it."""
         self.put.append((key, content_type))
-        return super().put_new(key, path, content_type=content_type)
+        return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
 
 
 @pytest.fixture
