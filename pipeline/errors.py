@@ -191,6 +191,12 @@ class DestinationError(PipelineError):
     exit_code = 66
 
 
+class EventError(PipelineError):
+    """What is asked cannot happen to that release."""
+
+    exit_code = 67
+
+
 class WorkdirBusyError(PipelineError):
     """Another run works in the same directory."""
 

@@ -18,7 +18,17 @@ from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Config, InterpreterConfig, Pin, PyPyPackage
-from pipeline.model.ledger import Event, Ledger
+from pipeline.model.ledger import (
+    Event,
+    Ledger,
+    Promoted,
+    Pruned,
+    Published,
+    State,
+    Unyanked,
+    Yanked,
+    replay,
+)
 from pipeline.model.platforms import Platform, Worker
 from pipeline.model.records import (
     BuildInfo,
@@ -38,6 +48,7 @@ from pipeline.model.records import (
 )
 from pipeline.model.versions import InterpreterVersion, tag_for
 from pipeline.plan import Job, Plan, ReleasePlan, Selection, Workers, make_plan
+from pipeline.publish.view import View
 
 ROOT: Final = Path(__file__).parents[1]
 CONFIGS: Final = ROOT / "translation_configs"
@@ -46,6 +57,7 @@ BASE_URL: Final = "https://downloads.example"
 FINGERPRINT: Final = "0123456789ABCDEF0123456789ABCDEF01234567"
 
 M = TypeVar("M", bound=BaseModel)
+E = TypeVar("E", Promoted, Yanked, Unyanked, Pruned)
 
 
 def changed(model: M, **overrides: Any) -> M:
@@ -254,6 +266,7 @@ def make_manifest(**overrides: Any) -> Manifest:
         "language_version": "1.0",
         "stable": True,
         "source": make_revision(),
+        "input_key": digest("inputs"),
         "platforms": (make_platform_facts(),),
         "files": make_archives(),
     }
@@ -308,16 +321,16 @@ def make_event(
     version: str = "7.3.23",
     platforms: Sequence[str] = ("linux-x86_64",),
     **overrides: Any,
-) -> Event:
+) -> Published:
     """Return the event that published a release of PyPy; names follow from the version."""
     release = overrides.get("release", f"{interpreter}-v{version}")
     channel = overrides.get("channel", "release")
     sequence = overrides.get("sequence", 1)
     fields = {
         "sequence": sequence,
-        "event": "published",
         "at": NOON + timedelta(minutes=sequence),
         "by": "maintainer@example",
+        "reason": "a release",
         "channel": channel,
         "product": "pypy",
         "release": release,
@@ -327,34 +340,79 @@ def make_event(
         "language_version": f"{interpreter.removeprefix('pypy')}.15",
         "stable": channel == "release" and InterpreterVersion.parse(version).final,
         "source": make_revision(),
+        "input_key": digest(f"inputs of {release}"),
         "manifest_sha256": digest(release),
         "fingerprint": FINGERPRINT,
+        "platforms": tuple(
+            {"platform": name, "jit": True, "glibc_floor": make_platform(name).glibc_floor}
+            for name in platforms
+        ),
         "files": make_archives(release, platforms, nightly=channel == "nightly"),
     }
-    return Event.model_validate({**fields, **overrides})
+    return Published.model_validate({**fields, **overrides})
 
 
-def make_nightly(number: int = 20261121, interpreter: str = "pypy3.11", **overrides: Any) -> Event:
+def make_nightly(
+    number: int = 20261121, interpreter: str = "pypy3.11", **overrides: Any
+) -> Published:
     """Return the event that published a nightly of PyPy."""
     revision = make_revision(number=number)
-    prefix = "pypy-c-jit"
+    stem = f"pypy-c-jit-{number}-{revision.revision[:12]}"
+    platforms = overrides.get("platforms", ("linux-x86_64",))
+    names = [item if isinstance(item, str) else item["platform"] for item in platforms]
     fields = {
         "channel": "nightly",
-        "release": f"{prefix}-{number}-{revision.revision[:12]}",
+        "release": f"{interpreter}-nightly-2026-11-21-{number}-{revision.revision[:12]}",
         "source": revision,
+        "files": make_archives(stem, names, nightly=True),
         **overrides,
     }
     return make_event(interpreter, **fields)
 
 
+def later(kind: type[E], published: Published, **overrides: Any) -> E:
+    """Return another event of a release: ``later(Yanked, event)``."""
+    fields = {
+        "sequence": published.sequence + 1,
+        "at": published.at + timedelta(minutes=1),
+        "by": "maintainer@example",
+        "reason": "segfaults when it translates",
+        "product": published.product,
+        "release": published.release,
+        "input_key": published.input_key,
+        "manifest_sha256": published.manifest_sha256,
+    }
+    return kind.model_validate({**fields, **overrides})
+
+
+def numbered(*events: Event) -> tuple[Event, ...]:
+    """Return *events* numbered as they come, a minute apart."""
+    return tuple(
+        changed(event, sequence=number, at=NOON + timedelta(minutes=number))
+        for number, event in enumerate(events, start=1)
+    )
+
+
 def make_ledger(*events: Event) -> Ledger:
     """Return a ledger of *events*, numbered as they come."""
-    return Ledger(
-        events=tuple(
-            changed(event, sequence=number, at=NOON + timedelta(minutes=number))
-            for number, event in enumerate(events, start=1)
-        )
-    )
+    return Ledger(events=numbered(*events))
+
+
+def make_state(*events: Event) -> State:
+    """Return what *events* add up to, numbered as they come."""
+    return replay(State(), numbered(*events))
+
+
+def make_view(*events: Event, **overrides: Any) -> View:
+    """Return what projections are made from after *events*, with the shipped tables."""
+    config = make_config()
+    fields: dict[str, Any] = {
+        "state": make_state(*events),
+        "platforms": config.platforms,
+        "interpreters": config.interpreters,
+        "base_url": BASE_URL,
+    }
+    return View(**{**fields, **overrides})
 
 
 def make_environment(**overrides: Any) -> Environment:

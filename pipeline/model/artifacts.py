@@ -36,6 +36,9 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
 
 ARCHIVES = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST, ArtifactKind.ARCHIVE_ZIP})
 
+INDEXED = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZIP})
+"""The archives that indexes list: of each platform the one that every client can read."""
+
 
 class Artifact(Model):
     """One file, known by name, size in bytes and digest. ``platform`` is None for common files."""

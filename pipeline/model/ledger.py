@@ -1,53 +1,262 @@
 """The ledger: the append-only list of events that says which releases exist.
 
-A release exists when its event is here; every index is a pure function of the events.
+A release exists when its event is here; every index is a pure function of the events. The newest
+events stand in the ledger itself; older ones in sealed segments, files that never change and whose
+digests the ledger has. What the sealed events add up to is kept beside them as a checkpoint, so
+that appending costs the same after ten years as on the first day.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from pipeline.model.artifacts import Artifact
-from pipeline.model.base import FileName, Model, Name, Sha256
-from pipeline.model.configs import Channel
+from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
+from pipeline.model.configs import Channel, Fingerprint
 from pipeline.model.records import Revision
 from pipeline.model.versions import VersionField
 
+SEGMENT: Final = 64
+"""After so many events the ledger's own list is sealed."""
 
-class Event(Model):
-    """A release was published: by whom and when, what it is, and its files with their digests.
+KEPT_WHOLE: Final = 30
+"""Of so many nightlies of an interpreter a checkpoint keeps the files; of older ones the name."""
 
-    ``sequence`` counts events from 1 without a gap.
+
+class _Event(Model):
+    """Something happened to a release: who did it, when and why.
+
+    ``sequence`` counts events from 1 without a gap. ``input_key`` is the digest of everything that
+    decided the release's bytes, ``manifest_sha256`` that of its manifest.
     """
 
     sequence: Annotated[int, Field(ge=1)]
-    event: Literal["published"]
     at: datetime
     by: str
-    channel: Channel
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     product: Name
     release: FileName
+    input_key: Sha256
+    manifest_sha256: Sha256
+
+
+class PublishedPlatform(Model):
+    """What indexes say of one platform of a release; the floor is None where libc is not glibc."""
+
+    platform: Name
+    jit: bool
+    glibc_floor: str | None = None
+
+
+class Published(_Event):
+    """A release came into being: what it is, and its files with their digests.
+
+    A ``staged`` release is complete and public, but no index offers it until it is promoted.
+    """
+
+    event: Literal["published"] = "published"
+    channel: Channel
     interpreter: Name
     implementation: Name
     interpreter_version: VersionField
     language_version: str
     stable: bool
+    staged: bool = False
     source: Revision
-    manifest_sha256: Sha256
-    fingerprint: str
+    fingerprint: Fingerprint
+    platforms: tuple[PublishedPlatform, ...]
     files: tuple[Artifact, ...]
 
 
-class Ledger(Model):
-    """Every event so far, in order."""
+class Promoted(_Event):
+    """A staged release is offered from now on: the same bytes under the same names."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    event: Literal["promoted"] = "promoted"
+
+
+class Yanked(_Event):
+    """A release is no longer offered; its files stay."""
+
+    event: Literal["yanked"] = "yanked"
+
+
+class Unyanked(_Event):
+    """A yank is taken back."""
+
+    event: Literal["unyanked"] = "unyanked"
+
+
+class Pruned(_Event):
+    """A nightly's files are taken away; its name stays taken."""
+
+    event: Literal["pruned"] = "pruned"
+
+
+Event = Annotated[Published | Promoted | Yanked | Unyanked | Pruned, Field(discriminator="event")]
+
+
+class Release(Model):
+    """What the events add up to for one release; ``yanked`` is the yank that is in force."""
+
+    published: Published
+    promoted: Promoted | None = None
+    yanked: Yanked | None = None
+    pruned: Pruned | None = None
+
+    @property
+    def name(self) -> str:
+        """The release's name."""
+        return self.published.release
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether indexes know it: it is not staged, or was promoted, and its files are there."""
+        return (not self.published.staged or self.promoted is not None) and self.pruned is None
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether clients may be led to it."""
+        return self.is_announced and self.yanked is None
+
+
+class State(Model):
+    """What all events up to ``sequence`` add up to; releases in the order of their publication."""
+
+    sequence: Annotated[int, Field(ge=0)] = 0
+    releases: tuple[Release, ...] = ()
+
+    def find(self, product: str, release: str) -> Release | None:
+        """Return the release of that name, or None."""
+        for item in self.releases:
+            if (item.published.product, item.published.release) == (product, release):
+                return item
+        return None
+
+
+class Segment(Model):
+    """Sealed events ``first`` to ``last``, in the store under ``key``."""
+
+    first: Annotated[int, Field(ge=1)]
+    last: Annotated[int, Field(ge=1)]
+    key: RelativePath
+    sha256: Sha256
+
+
+class Checkpoint(Model):
+    """The state after the last sealed event, in the store under ``key``."""
+
+    key: RelativePath
+    sha256: Sha256
+
+
+class SealedEvents(Model):
+    """What a segment's file holds."""
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    events: tuple[Event, ...]
+
+
+class Ledger(Model):
+    """The ledger's own file, without its signature."""
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    segments: tuple[Segment, ...] = ()
+    checkpoint: Checkpoint | None = None
     events: tuple[Event, ...] = ()
 
-    def published(self, product: str, release: str) -> Event | None:
-        """Return the event that published *release*, or None."""
-        for event in self.events:
-            if (event.product, event.release) == (product, release):
-                return event
-        return None
+    @property
+    def sealed(self) -> int:
+        """How many events are in segments."""
+        return self.segments[-1].last if self.segments else 0
+
+    @property
+    def sequence(self) -> int:
+        """How many events there are."""
+        return self.sealed + len(self.events)
+
+
+class SignedLedger(Model):
+    """What the store holds as ``ledger.json``: one object, so that it is replaced all at once.
+
+    ``payload`` is the canonical JSON of a :class:`Ledger`, ``signature`` a detached signature of
+    these bytes in OpenPGP's ASCII armour (RFC 4880), made by the key ``fingerprint``.
+    """
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    fingerprint: Fingerprint
+    signature: str
+    payload: str
+
+
+def replay(state: State, events: Iterable[Event]) -> State:
+    """Return what *state* and then *events* add up to. Pure.
+
+    Raises:
+        ValueError: an event does not follow the last, or cannot happen to its release.
+    """
+    releases = {(item.published.product, item.name): item for item in state.releases}
+    sequence = state.sequence
+    for event in events:
+        if event.sequence != sequence + 1:
+            msg = f"event {event.sequence} follows {sequence}"
+            raise ValueError(msg)
+        sequence = event.sequence
+        place = (event.product, event.release)
+        releases[place] = _changed(releases.get(place), event)
+    return State(sequence=sequence, releases=tuple(releases.values()))
+
+
+def _changed(release: Release | None, event: Event) -> Release:
+    if isinstance(event, Published):
+        if release is not None:
+            msg = f"event {event.sequence}: {event.release} was published already"
+            raise ValueError(msg)
+        return Release(published=event)
+    if release is None or release.pruned is not None:
+        state = "was never published" if release is None else "was pruned"
+        msg = f"event {event.sequence}: {event.event}, but {event.release} {state}"
+        raise ValueError(msg)
+    return release.model_copy(update=_change(release, event))
+
+
+def _change(release: Release, event: Promoted | Yanked | Unyanked | Pruned) -> dict[str, object]:
+    if isinstance(event, Unyanked):
+        return {"yanked": None}
+    if isinstance(event, Pruned) and release.published.channel != "nightly":
+        msg = f"event {event.sequence}: {event.release} is no nightly, so it cannot be pruned"
+        raise ValueError(msg)
+    return {event.event: event}
+
+
+def compacted(state: State) -> State:
+    """Return *state* with the files of the newest nightlies only; releases keep theirs. Pure."""
+    return state.model_copy(update={"releases": tuple(_compacted(state.releases))})
+
+
+def _compacted(releases: tuple[Release, ...]) -> Iterable[Release]:
+    whole = _newest_nightlies(releases)
+    for item in releases:
+        event = item.published
+        if event.channel == "nightly" and id(event) not in whole and event.files:
+            slim = event.model_copy(update={"files": ()})
+            yield item.model_copy(update={"published": slim})
+        else:
+            yield item
+
+
+def _newest_nightlies(releases: tuple[Release, ...]) -> frozenset[int]:
+    """Return the identities of the nightlies that keep their files."""
+    by_interpreter: dict[str, list[Published]] = {}
+    for item in releases:
+        event = item.published
+        if event.channel == "nightly" and item.pruned is None:
+            by_interpreter.setdefault(event.interpreter, []).append(event)
+    newest = (sorted(found, key=nightly_order)[-KEPT_WHOLE:] for found in by_interpreter.values())
+    return frozenset(id(event) for found in newest for event in found)
+
+
+def nightly_order(event: Published) -> tuple[int, int]:
+    """Return what nightlies of one interpreter are ordered by: their number, then their event."""
+    return event.source.number or 0, event.sequence

@@ -5,6 +5,7 @@ Names are an API: clients are patched by hand when one changes. Release names fo
 """
 
 import re
+from datetime import date
 from typing import Final
 
 from pipeline.model.artifacts import ArtifactKind
@@ -19,6 +20,7 @@ PUBLIC_KEY_NAME: Final = "KEY.asc"
 VERSIONS_INDEX: Final = "versions.json"
 UV_INDEX: Final = "uv.json"
 LEDGER_KEY: Final = "ledger.json"
+LEDGER_PREFIX: Final = "ledger"
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
@@ -53,6 +55,25 @@ def nightly_name(interpreter: InterpreterConfig, revision: Revision) -> str:
         msg = f"{interpreter.interpreter}: revision {revision.revision} has no nightly number"
         raise ValueError(msg)
     return str(Nightly(revision.number, revision.revision[:12], interpreter.nightly_prefix))
+
+
+def nightly_release(interpreter: str, revision: Revision, day: date) -> str:
+    """Return the name of a nightly as a release: ``pypy3.11-nightly-2026-11-25-188288-<hash12>``.
+
+    It has the day, since the same revision may be built again, with another compiler for one; the
+    names of its archives do not.
+    """
+    return f"{interpreter}-nightly-{day:%Y-%m-%d}-{revision.number}-{revision.revision[:12]}"
+
+
+def segment_key(first: int, last: int, sha256: str) -> str:
+    """Return where sealed events are in a store."""
+    return f"{LEDGER_PREFIX}/events-{first:08}-{last:08}-{sha256[:16]}.json"
+
+
+def checkpoint_key(last: int, sha256: str) -> str:
+    """Return where the state after the sealed event *last* is in a store."""
+    return f"{LEDGER_PREFIX}/state-{last:08}-{sha256[:16]}.json"
 
 
 def source_name(release: str) -> str:

@@ -167,7 +167,11 @@ class Verification(Model):
 
 
 class PlatformFacts(Model):
-    """What the manifest says of one platform of a release."""
+    """What the manifest says of one platform of a release.
+
+    ``glibc_floor`` was measured on its files; ``declared_floor`` is what the platform table
+    promises, None where the C library is not glibc.
+    """
 
     platform: Name
     mode: str
@@ -175,13 +179,17 @@ class PlatformFacts(Model):
     gc: str
     jit: bool
     glibc_floor: str
+    declared_floor: str | None = None
     modules: tuple[str, ...] = ()
     skipped_modules: tuple[str, ...] = ()
     gates: tuple[str, ...]
 
 
 class Manifest(Model):
-    """Our list of a release's files. It holds no wall-clock time: equal inputs, equal bytes."""
+    """Our list of a release's files. It holds no wall-clock time: equal inputs, equal bytes.
+
+    ``input_key`` is the digest of everything that decides the archives' bytes.
+    """
 
     schema_version: int = Field(default=1, alias="schema")
     release: FileName
@@ -193,6 +201,7 @@ class Manifest(Model):
     language_version: str
     stable: bool
     source: Revision
+    input_key: Sha256
     platforms: tuple[PlatformFacts, ...]
     files: tuple[Artifact, ...]
 

@@ -1,101 +1,211 @@
-"""Reads the ledger and appends to it: the one moment at which a release comes into being."""
+"""Reads the ledger and appends to it: the one moment at which a release comes into being.
 
+The ledger is one signed object that is replaced by compare-and-swap. Of two releasers one is first
+and the other reads again; nothing is ever lost. Old events are sealed in files of their own, whose
+names hold their digests, so that it does not matter who writes them and how often.
+"""
+
+import hashlib
+import random
+import tempfile
+import time
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from pipeline.effects.clock import Now
 from pipeline.effects.store import Store
-from pipeline.errors import ConflictError, LedgerError
-from pipeline.model.artifacts import Artifact
-from pipeline.model.base import pretty_json
-from pipeline.model.ledger import Event, Ledger
+from pipeline.errors import ConflictError, LedgerError, SignatureError, UncertainError
+from pipeline.model import naming
+from pipeline.model.base import canonical_json, pretty_json
+from pipeline.model.ledger import (
+    SEGMENT,
+    Checkpoint,
+    Event,
+    Ledger,
+    SealedEvents,
+    Segment,
+    SignedLedger,
+    State,
+    compacted,
+    replay,
+)
 from pipeline.model.naming import LEDGER_KEY
-from pipeline.model.records import Manifest, SignedRelease
-from pipeline.publish.files import refuse_other_release
+from pipeline.sign.notary import Notary
 
-ATTEMPTS: Final = 20
+ATTEMPTS: Final = 40
+LONGEST_PAUSE: Final = 2.0
 JSON_TYPE: Final = "application/json"
 
+M = TypeVar("M", bound=BaseModel)
 
-def read_ledger(store: Store) -> tuple[Ledger, str | None]:
-    """Return the store's ledger and its tag; an empty ledger if there is none.
+Decide = Callable[[State], Event | None]
+"""Says which event a state asks for next, or None if it says so already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """The ledger as a store has it, checked, and what it adds up to; no ledger has no tag."""
+
+    ledger: Ledger
+    state: State
+    tag: str | None
+    data: bytes
+
+
+def read_ledger(store: Store, notary: Notary) -> Read:
+    """Return the store's ledger; an empty one if there is none.
 
     Raises:
         LedgerError: what is there is not a ledger; it is left as it is.
+        SignatureError: nobody who is trusted signed it.
     """
     present = store.read(LEDGER_KEY)
     if present is None:
-        return Ledger(), None
+        return Read(ledger=Ledger(), state=State(), tag=None, data=b"")
+    signed = _parsed(SignedLedger, present.data, LEDGER_KEY)
     try:
-        ledger = Ledger.model_validate_json(present.data)
+        notary.check(signed)
+    except SignatureError as error:
+        error.where = error.where or f"{store.address}: {LEDGER_KEY}"
+        raise
+    ledger = _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
+    state = replayed(_checkpoint(store, ledger), ledger)
+    return Read(ledger=ledger, state=state, tag=present.tag, data=present.data)
+
+
+def append(
+    store: Store,
+    notary: Notary,
+    decide: Decide,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Read, Event | None]:
+    """Append the event that *decide* asks for; return the ledger after it, and the event if new.
+
+    It is asked again for the newer state when somebody else was first.
+
+    Raises:
+        ConflictError: others kept writing; nothing was lost, run again.
+        UncertainError: the store kept losing its answers; run again, which looks what is there.
+    """
+    sent: Event | None = None
+    for attempt in range(ATTEMPTS):
+        read = read_ledger(store, notary)
+        if sent is not None and sent in read.ledger.events:
+            return read, sent  # the answer was lost, the event was not
+        event = decide(read.state)
+        if event is None:
+            return read, None
+        try:
+            return _replaced(store, notary, read, event), event
+        except UncertainError:
+            sent = event
+        except ConflictError:
+            pass
+        pause(random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE)))  # noqa: S311 - no secret
+    msg = (
+        f"{store.address}: {LEDGER_KEY}: could not be replaced {ATTEMPTS} times in a row. Nothing "
+        "is lost: run again."
+    )
+    raise UncertainError(msg) if sent is not None else ConflictError(msg)
+
+
+def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
+    """Return every event from the first on, with the sealed ones fetched and checked.
+
+    Raises:
+        LedgerError: a segment is gone or was changed.
+    """
+    sealed = [
+        event
+        for segment in ledger.segments
+        for event in _sealed(store, SealedEvents, segment.key, segment.sha256).events
+    ]
+    return (*sealed, *ledger.events)
+
+
+def replayed(state: State, ledger: Ledger) -> State:
+    """Return what *state*, as of the last sealed event, and the ledger's own events add up to.
+
+    Raises:
+        LedgerError: they do not fit together.
+    """
+    try:
+        return replay(state, ledger.events)
+    except ValueError as error:
+        msg = f"{LEDGER_KEY}: {error}; it was not touched. Restore it from a copy."
+        raise LedgerError(msg) from error
+
+
+def _replaced(store: Store, notary: Notary, read: Read, event: Event) -> Read:
+    grown = read.ledger.model_copy(update={"events": (*read.ledger.events, event)})
+    state = replayed(read.state, grown.model_copy(update={"events": (event,)}))
+    if len(grown.events) >= SEGMENT:
+        grown, state = _seal(store, grown, state)
+    data = pretty_json(notary.signed(canonical_json(grown)))
+    store.replace(LEDGER_KEY, data, tag=read.tag, content_type=JSON_TYPE)
+    return Read(ledger=grown, state=state, tag=None, data=data)
+
+
+def _seal(store: Store, ledger: Ledger, state: State) -> tuple[Ledger, State]:
+    """Put the ledger's own events, and the state after them, into files that never change."""
+    state = compacted(state)
+    first, last = ledger.sealed + 1, ledger.sequence
+    events = canonical_json(SealedEvents(events=ledger.events))
+    segment = Segment(
+        first=first,
+        last=last,
+        key=naming.segment_key(first, last, _digest(events)),
+        sha256=_digest(events),
+    )
+    data = canonical_json(state)
+    checkpoint = Checkpoint(key=naming.checkpoint_key(last, _digest(data)), sha256=_digest(data))
+    _put(store, segment.key, events)
+    _put(store, checkpoint.key, data)
+    sealed = Ledger(segments=(*ledger.segments, segment), checkpoint=checkpoint)
+    return sealed, state
+
+
+def _put(store: Store, key: str, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(prefix="rpp-") as file:
+        file.write(data)
+        file.flush()
+        store.put_new(key, Path(file.name), content_type=JSON_TYPE)
+
+
+def _checkpoint(store: Store, ledger: Ledger) -> State:
+    point = ledger.checkpoint
+    state = State() if point is None else _sealed(store, State, point.key, point.sha256)
+    if state.sequence != ledger.sealed:
+        msg = f"{LEDGER_KEY}: {ledger.sealed} events are sealed, its checkpoint has another number."
+        raise LedgerError(msg)
+    return state
+
+
+def _sealed(store: Store, model: type[M], key: str, sha256: str) -> M:
+    present = store.read(key)
+    if present is None or _digest(present.data) != sha256:
+        found = "nothing" if present is None else f"sha256 {_digest(present.data)}"
+        msg = (
+            f"{store.address}: {key}: by the ledger it has sha256 {sha256}, but there is {found}. "
+            "Nothing was touched; restore it from a mirror or a copy."
+        )
+        raise LedgerError(msg)
+    return _parsed(model, present.data, key)
+
+
+def _parsed(model: type[M], data: bytes, key: str) -> M:
+    try:
+        return model.model_validate_json(data)
     except ValidationError as error:
         msg = (
-            f"{LEDGER_KEY}: not a ledger that this version can read ({error.error_count()} errors, "
+            f"{key}: not a ledger that this version can read ({error.error_count()} errors, "
             f"first: {error.errors()[0]['msg']}). It was not touched; restore it from a copy."
         )
         raise LedgerError(msg) from error
-    numbers = [event.sequence for event in ledger.events]
-    if numbers != list(range(1, len(numbers) + 1)):
-        msg = f"{LEDGER_KEY}: its events are not numbered 1, 2, 3, ...; it was not touched."
-        raise LedgerError(msg)
-    return ledger, present.tag
 
 
-def record_published(
-    store: Store,
-    manifest: Manifest,
-    signed: SignedRelease,
-    files: tuple[Artifact, ...],
-    *,
-    now: Now,
-    by: str,
-) -> tuple[Event, bool]:
-    """Append the event that makes a release exist; return it, and whether it is new.
-
-    Raises:
-        ImmutableNameError: the release exists with other files.
-        ConflictError: others kept writing; nothing was lost, run again.
-    """
-
-    def event(sequence: int) -> Event:
-        return Event(
-            sequence=sequence,
-            event="published",
-            at=now(),
-            by=by,
-            channel=manifest.channel,
-            product=manifest.product,
-            release=manifest.release,
-            interpreter=manifest.interpreter,
-            implementation=manifest.implementation,
-            interpreter_version=manifest.interpreter_version,
-            language_version=manifest.language_version,
-            stable=manifest.stable,
-            source=manifest.source,
-            manifest_sha256=signed.manifest.sha256,
-            fingerprint=signed.fingerprint,
-            files=files,
-        )
-
-    for _ in range(ATTEMPTS):
-        try:
-            return _append(store, signed, event)
-        except ConflictError:
-            continue
-    msg = f"{LEDGER_KEY}: changed by others {ATTEMPTS} times in a row. Nothing is lost: run again."
-    raise ConflictError(msg)
-
-
-def _append(
-    store: Store, signed: SignedRelease, event: Callable[[int], Event]
-) -> tuple[Event, bool]:
-    ledger, tag = read_ledger(store)
-    refuse_other_release(ledger, signed.product, signed.release, signed.manifest.sha256)
-    if (present := ledger.published(signed.product, signed.release)) is not None:
-        return present, False
-    new = event(len(ledger.events) + 1)
-    grown = ledger.model_copy(update={"events": (*ledger.events, new)})
-    store.replace(LEDGER_KEY, pretty_json(grown), tag=tag, content_type=JSON_TYPE)
-    return new, True
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

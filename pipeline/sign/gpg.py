@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -94,11 +95,15 @@ class Keyring:
         """Return the public key in ASCII armour."""
         return self._gpg("--armor", "--export", fingerprint).stdout
 
+    def exported(self, fingerprint: str) -> bytes:
+        """Return the public key in the binary form that gpgv reads; empty if there is none."""
+        return self._gpg("--export", fingerprint).stdout
+
     def verify(self, path: Path, signature: Path, fingerprint: str) -> None:
         """Check *signature* with gpgv against this one key; raises SignatureError."""
         with tempfile.TemporaryDirectory(prefix="rpp-") as directory:
             keyring = Path(directory, "key.gpg")
-            keyring.write_bytes(self._gpg("--export", fingerprint).stdout)
+            keyring.write_bytes(self.exported(fingerprint))
             verify_signature(self.process, path, signature, keyring, fingerprint)
 
     def stop_agent(self) -> None:
@@ -182,6 +187,44 @@ def _parse(listing: str) -> Iterator[tuple[SigningKey, str]]:
             expires = datetime.fromtimestamp(int(primary[6]), UTC) if primary[6] else None
             yield SigningKey(fingerprint=fields[9], expires=expires), primary[1]
             primary = None
+
+
+def own_fingerprints(keyring: Keyring, config: SigningConfig) -> frozenset[str]:
+    """Return the fingerprint of the channel's own key, also of one that may no longer sign."""
+    if config.key != QUICKSTART:
+        return frozenset((config.key,))
+    return frozenset(key.fingerprint for key, _ in _parse(keyring.secret_keys()))
+
+
+def key_fingerprints(process: ProcessRunner, path: Path) -> frozenset[str]:
+    """Return the fingerprints of the keys in a file, without importing them.
+
+    Raises:
+        SignatureError: there is no key in it.
+    """
+    shown = process.run(
+        ["gpg", "--batch", "--with-colons", "--show-keys", path],
+        tool=GPG,
+        environment={"LC_ALL": "C"},
+        check=False,
+    )
+    rows = [line.split(":") for line in shown.text.splitlines()]
+    after = pairwise(rows)
+    found = frozenset(row[9] for before, row in after if (before[0], row[0]) == ("pub", "fpr"))
+    if not found:
+        msg = (
+            f"{path}: there is no public key of OpenPGP in it. Get it from who makes the releases."
+        )
+        raise SignatureError(msg)
+    return found
+
+
+def binary_keys(process: ProcessRunner, path: Path) -> bytes:
+    """Return an armoured key file in the binary form that gpgv reads."""
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        output = Path(temporary, "key.gpg")
+        process.run(["gpg", "--batch", "--dearmor", "--output", output, path], tool=GPG)
+        return output.read_bytes()
 
 
 def verify_signature(
