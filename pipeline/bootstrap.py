@@ -9,15 +9,16 @@ from pipeline.errors import DigestMismatchError, SourceError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.configs import InterpreterConfig, ReleaseBootstrap
-from pipeline.model.ledger import Event, Ledger
+from pipeline.model.ledger import Published, State
 from pipeline.model.records import BootstrapRelease
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Job, Plan
 from pipeline.publish.ledger import read_ledger
+from pipeline.publish.sites import OpenChannel
 from pipeline.translate.bootstrap import bootstrap_path
 
 
-def with_bootstraps(ctx: Context, plan: Plan, store: Store) -> Plan:
+def with_bootstraps(ctx: Context, plan: Plan, channel: OpenChannel) -> Plan:
     """Return *plan* with the bootstrap release of each job that wants one, fetched into the cache.
 
     Raises:
@@ -26,17 +27,17 @@ def with_bootstraps(ctx: Context, plan: Plan, store: Store) -> Plan:
     """
     if not any(_wanted(job) for job in plan.jobs):
         return plan
-    ledger, _ = read_ledger(store)
+    state = read_ledger(channel.store, channel.notary).state
     releases = []
     for release in plan.releases:
-        jobs = tuple(_with_bootstrap(ctx, job, ledger, store) for job in release.jobs)
+        jobs = tuple(_with_bootstrap(ctx, job, state, channel.store) for job in release.jobs)
         releases.append(release.model_copy(update={"jobs": jobs}))
     return plan.model_copy(update={"releases": tuple(releases)})
 
 
 def newest_release(
-    ledger: Ledger, wanted: ReleaseBootstrap, platform: str, older_than: InterpreterVersion | None
-) -> tuple[Event, Artifact]:
+    state: State, wanted: ReleaseBootstrap, platform: str, older_than: InterpreterVersion | None
+) -> tuple[Published, Artifact]:
     """Return the newest final release that *wanted* means and that is for *platform*. Pure.
 
     Raises:
@@ -44,7 +45,7 @@ def newest_release(
     """
     found = [
         (event, artifact)
-        for event in ledger.events
+        for event in (item.published for item in state.releases if item.is_offered)
         if event.interpreter == wanted.interpreter and event.stable
         if wanted.version is None or event.interpreter_version == wanted.version
         if older_than is None or event.interpreter_version < older_than
@@ -68,13 +69,13 @@ def _wanted(job: Job) -> ReleaseBootstrap | None:
     return bootstrap if isinstance(bootstrap, ReleaseBootstrap) else None
 
 
-def _with_bootstrap(ctx: Context, job: Job, ledger: Ledger, store: Store) -> Job:
+def _with_bootstrap(ctx: Context, job: Job, state: State, store: Store) -> Job:
     wanted = _wanted(job)
     if wanted is None:
         return job
     itself = wanted.interpreter == job.interpreter.interpreter
     event, artifact = newest_release(
-        ledger, wanted, job.host.identifier, job.version if itself else None
+        state, wanted, job.host.identifier, job.version if itself else None
     )
     config: InterpreterConfig = ctx.config.interpreters[wanted.interpreter]
     release = BootstrapRelease(
@@ -88,7 +89,7 @@ def _with_bootstrap(ctx: Context, job: Job, ledger: Ledger, store: Store) -> Job
     return job.model_copy(update={"bootstrap": release})
 
 
-def _fetch(store: Store, event: Event, artifact: Artifact, path: Path) -> None:
+def _fetch(store: Store, event: Published, artifact: Artifact, path: Path) -> None:
     key = naming.store_key(event.product, event.release, artifact.filename)
     present = store.read(key)
     if present is None:

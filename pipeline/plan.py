@@ -3,7 +3,8 @@
 The names and URLs in a plan are the names that come out: stages take them from here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Final
 
 from pydantic import BaseModel
@@ -107,7 +108,10 @@ class Job(Model):
 
 
 class ReleasePlan(Model):
-    """One release: its jobs, and exactly the files it will consist of, with their URLs."""
+    """One release: its jobs, and exactly the files it will consist of, with their URLs.
+
+    A ``staged`` one is published, but no index offers it until it is promoted.
+    """
 
     release: FileName
     product: Name
@@ -118,6 +122,7 @@ class ReleasePlan(Model):
     revision: Revision
     jobs: tuple[Job, ...]
     urls: dict[FileName, str]
+    staged: bool = False
 
 
 class Plan(Model):
@@ -139,7 +144,8 @@ class Selection(BaseModel, frozen=True):
     ``platforms`` are for each of ``interpreters`` (``all`` for every one that it has);
     ``identified`` are single jobs, each an interpreter and a platform. ``version`` replaces the
     configured version of the one interpreter that is selected, ``source`` (a local directory) its
-    source. ``mode`` is how all platforms are translated, instead of the best way.
+    source. ``mode`` is how all platforms are translated, instead of the best way. ``day`` is in
+    the names of nightlies; ``staged`` asks for releases that no index offers yet.
     """
 
     channel: Channel
@@ -149,6 +155,8 @@ class Selection(BaseModel, frozen=True):
     version: InterpreterVersion | None = None
     source: str | None = None
     mode: Mode | None = None
+    day: date | None = None
+    staged: bool = False
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -316,11 +324,13 @@ def _release(
     channel = channel_config(config, selection.channel)
     nightly = selection.channel == "nightly"
     revision = resolved.revision
-    name = (
-        naming.nightly_name(interpreter, revision)
-        if nightly
-        else naming.release_name(interpreter.interpreter, resolved.interpreter_version)
-    )
+    if nightly:
+        name = naming.nightly_name(interpreter, revision)
+        day = selection.day or datetime.fromtimestamp(revision.epoch, UTC).date()
+        release = naming.nightly_release(interpreter.interpreter, revision, day)
+    else:
+        name = naming.release_name(interpreter.interpreter, resolved.interpreter_version)
+        release = name
     jobs = tuple(
         Job(
             identifier=naming.identifier(interpreter.interpreter, platform.identifier),
@@ -339,7 +349,7 @@ def _release(
         for platform, mode, host in placed
     )
     return ReleasePlan(
-        release=name,
+        release=release,
         product=interpreter.product,
         channel=selection.channel,
         version=resolved.interpreter_version,
@@ -347,8 +357,17 @@ def _release(
         interpreter=interpreter,
         revision=revision,
         jobs=jobs,
-        urls=_urls(channel.base_url, interpreter.product, name, jobs),
+        urls=_urls(channel.base_url, interpreter.product, release, jobs),
+        staged=selection.staged,
     )
+
+
+def with_jobs(release: ReleasePlan, identifiers: Collection[str]) -> ReleasePlan:
+    """Return *release* with only some of its jobs, and the files that they make. Pure."""
+    jobs = tuple(job for job in release.jobs if job.identifier in identifiers)
+    names = _filenames(release.release, jobs)
+    urls = {name: url for name, url in release.urls.items() if name in names}
+    return release.model_copy(update={"jobs": jobs, "urls": urls})
 
 
 def archive_names(job: Job) -> dict[ArtifactKind, str]:
@@ -359,15 +378,20 @@ def archive_names(job: Job) -> dict[ArtifactKind, str]:
 
 
 def _urls(base_url: str, product: str, release: str, jobs: Sequence[Job]) -> dict[str, str]:
-    filenames = [name for job in jobs for name in archive_names(job).values()]
-    filenames += dict.fromkeys(job.source_archive for job in jobs if job.source_archive)
-    filenames += [
+    return {
+        name: naming.public_url(base_url, naming.store_key(product, release, name))
+        for name in _filenames(release, jobs)
+    }
+
+
+def _filenames(release: str, jobs: Sequence[Job]) -> tuple[str, ...]:
+    """Return every file of a release, once each."""
+    names = [name for job in jobs for name in archive_names(job).values()]
+    names += [job.source_archive for job in jobs if job.source_archive]
+    names += [
         naming.manifest_name(release),
         naming.CHECKSUMS_NAME,
         naming.SIGNATURE_NAME,
         naming.PUBLIC_KEY_NAME,
     ]
-    return {
-        name: naming.public_url(base_url, naming.store_key(product, release, name))
-        for name in filenames
-    }
+    return tuple(dict.fromkeys(names))

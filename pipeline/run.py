@@ -1,12 +1,23 @@
 """Runs a plan: every job, then every release whose jobs all passed; failures are gathered."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from pipeline.effects.context import Context
-from pipeline.effects.store import Store
 from pipeline.errors import JobsFailedError, PipelineError
-from pipeline.plan import Plan, Selection, Workers, make_plan, selected_interpreters
+from pipeline.model.ledger import Published, newest_nightly
+from pipeline.plan import (
+    Plan,
+    ReleasePlan,
+    Selection,
+    Workers,
+    make_plan,
+    selected_interpreters,
+    with_jobs,
+)
+from pipeline.publish.ledger import read_ledger
+from pipeline.publish.sites import OpenChannel
 from pipeline.source.resolve import resolve
 from pipeline.stages import (
     ORDER,
@@ -14,6 +25,7 @@ from pipeline.stages import (
     NotFinished,
     ReleaseOutcome,
     Stage,
+    input_key,
     make_job,
     make_release,
 )
@@ -21,11 +33,16 @@ from pipeline.stages import (
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run has finished; with a dry run ``unfinished`` says which stages it would run."""
+    """What a run has finished; with a dry run ``unfinished`` says which stages it would run.
+
+    ``unchanged`` has the nightlies that were not made, since their inputs are those of another,
+    which is named.
+    """
 
     jobs: tuple[JobOutcome, ...]
     releases: tuple[ReleaseOutcome, ...]
     unfinished: tuple[tuple[str, str], ...] = ()
+    unchanged: tuple[tuple[str, Published], ...] = ()
 
 
 def plan_for(ctx: Context, selection: Selection, workers: Workers) -> Plan:
@@ -37,38 +54,94 @@ def plan_for(ctx: Context, selection: Selection, workers: Workers) -> Plan:
     return make_plan(ctx.config, selection, sources, workers)
 
 
-def run_plan(ctx: Context, plan: Plan, store: Store, last: Stage) -> Outcome:
+def run_plan(ctx: Context, plan: Plan, channel: OpenChannel, last: Stage) -> Outcome:
     """Run *plan* up to the stage *last*.
 
-    Independent jobs all run, also when one fails; a release with a failed job is not signed.
+    Independent jobs all run, also when one fails. A release with a failed job is not signed,
+    unless that is of a platform which the channel can do without.
 
     Raises:
         PipelineError: the one failure, or a JobsFailedError that lists them all.
     """
-    jobs: list[JobOutcome] = []
-    releases: list[ReleaseOutcome] = []
-    failures: list[PipelineError] = []
-    unfinished: list[tuple[str, str]] = []
+    run = _Run(ctx=ctx, channel=channel, last=last)
     for release in plan.releases:
-        finished = []
-        for job in release.jobs:
-            try:
-                finished.append(make_job(ctx, job, last))
-            except NotFinished as stop:
-                unfinished.append((job.identifier, str(stop)))
-            except PipelineError as error:
-                failures.append(error)
-        jobs += finished
-        if len(finished) < len(release.jobs) or not _signs(last):
-            continue
+        with run.gathered():
+            run.release(release)
+    _stop_on(run.failures)
+    return Outcome(
+        jobs=tuple(run.jobs),
+        releases=tuple(run.releases),
+        unfinished=tuple(run.unfinished),
+        unchanged=tuple(run.unchanged),
+    )
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """What a run has come to so far."""
+
+    ctx: Context
+    channel: OpenChannel
+    last: Stage
+    jobs: list[JobOutcome] = field(default_factory=list)
+    releases: list[ReleaseOutcome] = field(default_factory=list)
+    failures: list[PipelineError] = field(default_factory=list)
+    unfinished: list[tuple[str, str]] = field(default_factory=list)
+    unchanged: list[tuple[str, Published]] = field(default_factory=list)
+
+    @contextmanager
+    def gathered(self, identifier: str = "") -> Iterator[None]:
+        """Keep what goes wrong in the block for the end."""
         try:
-            releases.append(make_release(ctx, release, tuple(finished), plan, store, last))
+            yield
         except NotFinished as stop:
-            unfinished.append((release.release, str(stop)))
+            self.unfinished.append((identifier, str(stop)))
         except PipelineError as error:
-            failures.append(error)
-    _stop_on(failures)
-    return Outcome(jobs=tuple(jobs), releases=tuple(releases), unfinished=tuple(unfinished))
+            self.failures.append(error)
+
+    def release(self, release: ReleasePlan) -> None:
+        """Run a release's jobs, and then what makes it one."""
+        if (known := self._same_nightly(release)) is not None:
+            self.unchanged.append((release.release, known))
+            return
+        failed_before = len(self.failures)
+        finished: list[JobOutcome] = []
+        for job in release.jobs:
+            with self.gathered(job.identifier):
+                finished.append(make_job(self.ctx, job, self.last))
+        self.jobs += finished
+        if not _signs(self.last) or not self._is_whole(release, finished):
+            return
+        if len(self.failures) > failed_before:
+            release = with_jobs(release, {item.job.identifier for item in finished})
+        with self.gathered(release.release):
+            made = make_release(self.ctx, release, tuple(finished), self.channel, self.last)
+            self.releases.append(made)
+
+    def _same_nightly(self, release: ReleasePlan) -> Published | None:
+        """Return the newest nightly of the interpreter if it was made from the same inputs."""
+        if release.channel != "nightly" or not _signs(self.last):
+            return None
+        state = read_ledger(self.channel.store, self.channel.notary).state
+        newest = newest_nightly(state, release.interpreter.interpreter)
+        if newest is None or newest.input_key != input_key(self.ctx, release):
+            return None
+        return newest
+
+    def _is_whole(self, release: ReleasePlan, finished: Sequence[JobOutcome]) -> bool:
+        """Whether no platform is missing that the channel cannot do without."""
+        done = {item.job.identifier for item in finished}
+        missing = [job for job in release.jobs if job.identifier not in done]
+        optional = self.channel.config.optional if release.channel == "nightly" else ()
+        required = [job.identifier for job in missing if job.platform.identifier not in optional]
+        if not self.ctx.dry_run and missing:
+            names = ", ".join(required or (job.identifier for job in missing))
+            self.ctx.console.warn(
+                f"{release.release}: not published, for want of {names}; the last whole set stays"
+                if required or not finished
+                else f"{release.release}: published without {names}, which failed"
+            )
+        return not required and bool(finished)
 
 
 def _signs(last: Stage) -> bool:

@@ -16,13 +16,12 @@ from pydantic import BaseModel
 
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import write_record
-from pipeline.effects.store import Store
 from pipeline.environment import ready_environment, recorded_environment
 from pipeline.errors import PipelineError
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import content_key
 from pipeline.model.configs import SigningConfig
-from pipeline.model.ledger import Event
+from pipeline.model.ledger import Published
 from pipeline.model.platforms import Placement
 from pipeline.model.records import (
     Environment,
@@ -35,11 +34,13 @@ from pipeline.model.records import (
 )
 from pipeline.package import runner as package_stage
 from pipeline.package.assembly import Translated
-from pipeline.plan import Job, Plan, ReleasePlan
+from pipeline.plan import Job, ReleasePlan
 from pipeline.preflight import require_fit, require_runnable
 from pipeline.publish import files as publish_stage
-from pipeline.publish.ledger import read_ledger, record_published
-from pipeline.publish.projections import project, stale_indexes
+from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
+from pipeline.publish.ledger import append, read_ledger
+from pipeline.publish.project import project, stale_indexes
+from pipeline.publish.sites import OpenChannel
 from pipeline.sign import release as sign_stage
 from pipeline.sign.gpg import usable_key
 from pipeline.source import runner as source_stage
@@ -59,7 +60,7 @@ class Stage(StrEnum):
     PACKAGE = "package"  # assemble the tree without network, pack it to equal bytes
     VERIFY = "verify"  # gates on the final archives' bytes, in clean containers
     SIGN = "sign"  # manifest, SHA256SUMS and its signature, checked by gpgv
-    PUBLISH = "publish"  # put under names that never change, and read back
+    PUBLISH = "publish"  # put under names that never change, fetch back what readers get
     LEDGER = "ledger"  # the event that makes the release exist
     PROJECTIONS = "projections"  # the indexes that clients read, from the ledger alone
 
@@ -123,7 +124,7 @@ class ReleaseOutcome:
     manifest: Manifest
     signed: Done[SignedRelease]
     files: tuple[Artifact, ...]
-    event: Event | None = None
+    event: Published | None = None
     is_new: bool = False
     changed_indexes: tuple[str, ...] = ()
 
@@ -145,39 +146,71 @@ def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
     return replace(outcome, verification=_verify(ctx, job, outcome.source, translation, package))
 
 
+def input_key(ctx: Context, release: ReleasePlan) -> str | None:
+    """Return the digest of what would decide the release's bytes, before it is translated.
+
+    None if it is not known, since a dry run makes neither sources nor environments.
+    """
+    keys = {}
+    for job in release.jobs:
+        ctx = ctx.for_platform(job.platform.identifier)
+        try:
+            source = _source(ctx, job)
+            environment = _translation_environment(ctx, job)
+        except NotFinished:
+            return None
+        key = _translation_key(ctx, job, source.record, environment)
+        keys[job.identifier] = package_stage.input_key(ctx, job, key, environment.digest)
+    return package_stage.release_input_key(keys)
+
+
 def make_release(
     ctx: Context,
     release: ReleasePlan,
     jobs: tuple[JobOutcome, ...],
-    plan: Plan,
-    store: Store,
+    channel: OpenChannel,
     last: Stage,
 ) -> ReleaseOutcome:
     """Sign and publish a release whose jobs have all been verified, up to *last*."""
-    config = plan.channel_config
-    verified = {item.job.identifier: item.verification.record for item in jobs if item.verification}
-    keys = {item.job.identifier: item.translation.key for item in jobs if item.translation}
-    sources = {
-        item.source.record.source_archive.filename: item.source.record.source_archive
-        for item in jobs
-        if item.source.record.source_archive is not None
-    }
-    manifest = sign_stage.make_manifest(release, verified, keys, tuple(sources.values()))
-    signed = _sign(ctx, config.signing, manifest, jobs)
+    manifest = _manifest(ctx, release, jobs)
+    signed = _sign(ctx, channel.config.signing, manifest, jobs)
     files = sign_stage.release_files(manifest, signed.record)
     outcome = ReleaseOutcome(
         release=release, jobs=jobs, manifest=manifest, signed=signed, files=files
     )
     if not _reaches(last, Stage.PUBLISH):
         return outcome
-    outcome = _publish(ctx, outcome, store)
+    outcome = _publish(ctx, outcome, channel)
     if not _reaches(last, Stage.LEDGER):
         return outcome
-    outcome = _record(ctx, outcome, store)
+    outcome = _record(ctx, outcome, channel)
     if not _reaches(last, Stage.PROJECTIONS):
         return outcome
-    changed = _project(ctx, config.base_url, store)
-    return replace(outcome, changed_indexes=tuple(changed))
+    return replace(outcome, changed_indexes=tuple(_project(ctx, channel)))
+
+
+def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) -> Manifest:
+    verified = {item.job.identifier: item.verification.record for item in jobs if item.verification}
+    translations = {item.job.identifier: item.translation for item in jobs if item.translation}
+    keys = {
+        item.job.identifier: package_stage.input_key(
+            ctx, item.job, done.key, done.record.environment
+        )
+        for item in jobs
+        if (done := item.translation) is not None
+    }
+    sources = {
+        item.source.record.source_archive.filename: item.source.record.source_archive
+        for item in jobs
+        if item.source.record.source_archive is not None
+    }
+    return sign_stage.make_manifest(
+        release,
+        verified,
+        {name: done.key for name, done in translations.items()},
+        package_stage.release_input_key(keys),
+        tuple(sources.values()),
+    )
 
 
 def _source(ctx: Context, job: Job) -> Done[SourceTree]:
@@ -194,11 +227,22 @@ def _source(ctx: Context, job: Job) -> Done[SourceTree]:
     )
 
 
-def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Translation]:
-    def key(environments: tuple[Environment, ...]) -> str:
-        inputs = translate_stage.translation_inputs(ctx, job, source.record, environments[0])
-        return content_key(Stage.TRANSLATE, translate_stage.VERSION, **inputs)
+def _translation_key(ctx: Context, job: Job, source: SourceTree, environment: Environment) -> str:
+    inputs = translate_stage.translation_inputs(ctx, job, source, environment)
+    return content_key(Stage.TRANSLATE, translate_stage.VERSION, **inputs)
 
+
+def _translation_environment(ctx: Context, job: Job) -> Environment:
+    with _located(Stage.TRANSLATE, job.identifier):
+        if not ctx.dry_run:
+            return ready_environment(ctx, job.environment, job.placement)
+        recorded = recorded_environment(ctx, job.environment, job.placement)
+        if recorded is None:
+            raise NotFinished(Stage.TRANSLATE)
+        return recorded
+
+
+def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Translation]:
     archive = source.directory / source.record.archive
     return _once_in(
         ctx,
@@ -207,7 +251,7 @@ def _translate(ctx: Context, job: Job, source: Done[SourceTree]) -> Done[Transla
         (job.environment,),
         job.placement,
         Contained(
-            key=key,
+            key=lambda environments: _translation_key(ctx, job, source.record, environments[0]),
             model=Translation,
             run=lambda environments, stage: translate_stage.translate(
                 ctx, job, archive, environments[0], stage
@@ -316,55 +360,67 @@ def _finished_files(item: JobOutcome) -> Iterator[tuple[Artifact, Path]]:
         yield item.source.record.source_archive, item.source.directory
 
 
-def _publish(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutcome:
+def _publish(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> ReleaseOutcome:
     signed = outcome.signed.record
     with _located(Stage.PUBLISH, signed.release):
-        ledger, _ = read_ledger(store)
-        publish_stage.refuse_other_release(
-            ledger, signed.product, signed.release, signed.manifest.sha256
+        state = read_ledger(channel.store, channel.notary).state
+        refuse_other_release(state, signed.product, signed.release, signed.manifest.sha256)
+        known = state.find(signed.product, signed.release)
+        # What the ledger lists is what the public has; only that is compared then.
+        wanted = outcome.files if known is None else known.published.files or outcome.files
+        upload = publish_stage.Upload(
+            signed=signed,
+            files=wanted,
+            directory=outcome.signed.directory,
+            parallel=channel.config.parallel,
         )
-        event = ledger.published(signed.product, signed.release)
+        if known is not None and publish_stage.hold_files(channel.sites, upload):
+            return replace(outcome, files=wanted)
         if ctx.dry_run:
-            if event is None or not publish_stage.holds_files(store, signed, event.files):
-                raise NotFinished(Stage.PUBLISH)
-            return replace(outcome, files=event.files)
-        publish_stage.check_directory(
-            outcome.files, outcome.signed.directory, set(outcome.release.urls)
-        )
-        with ctx.console.step(f"publish {signed.release}") as step:
-            # What the ledger lists is what the public has; only that is compared then.
-            wanted = outcome.files if event is None else event.files
-            files = publish_stage.publish_files(
-                ctx.process, store, signed, wanted, outcome.signed.directory, step
-            )
-            if event is not None:
-                step.skip(f"published already ({event.at:%Y-%m-%d %H:%M}), same bytes")
-    return replace(outcome, files=files)
+            raise NotFinished(Stage.PUBLISH)
+        return replace(outcome, files=_uploaded(ctx, outcome, upload, channel))
 
 
-def _record(ctx: Context, outcome: ReleaseOutcome, store: Store) -> ReleaseOutcome:
-    release = outcome.release.release
-    with _located(Stage.LEDGER, release), ctx.console.step(f"ledger {release}") as step:
-        event, is_new = record_published(
-            store,
-            outcome.manifest,
-            outcome.signed.record,
-            outcome.files,
-            now=ctx.now,
-            by=ctx.releaser,
-        )
-        if not is_new:
-            step.skip(f"event {event.sequence} says so already")
-    return replace(outcome, event=event, is_new=is_new)
+def _uploaded(
+    ctx: Context,
+    outcome: ReleaseOutcome,
+    upload: publish_stage.Upload,
+    channel: OpenChannel,
+) -> tuple[Artifact, ...]:
+    """Put the files into every site and fetch them back; return them as they are there."""
+    planned = replace(upload, files=outcome.files)
+    expected = set(outcome.release.urls)
+    publish_stage.check_directory(planned, expected, channel.config.largest_file)
+    with ctx.console.step(f"publish {upload.signed.release}") as step:
+        files = publish_stage.publish_files(ctx, channel.sites, upload, step)
+        publish_stage.read_back(ctx, channel.sites, replace(upload, files=files), step)
+    return files
 
 
-def _project(ctx: Context, base_url: str, store: Store) -> list[str]:
+def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> ReleaseOutcome:
+    release = outcome.release
+    stamp = Stamp(at=ctx.now(), by=ctx.releaser, reason=f"{release.channel} of {release.version}")
+    decide = publication(
+        outcome.manifest, outcome.signed.record, outcome.files, stamp, staged=release.staged
+    )
+    with (
+        _located(Stage.LEDGER, release.release),
+        ctx.console.step(f"ledger {release.release}") as step,
+    ):
+        read, new = append(channel.store, channel.notary, decide)
+        event = existing(read.state, release.product, release.release).published
+        if new is None:
+            step.skip(f"event {event.sequence} of {event.at:%Y-%m-%d %H:%M} says so already")
+    return replace(outcome, event=event, is_new=new is not None)
+
+
+def _project(ctx: Context, channel: OpenChannel) -> list[str]:
     if ctx.dry_run:
-        if stale_indexes(store, ctx.config.platforms, base_url):
+        if stale_indexes(ctx.config, channel.sites, channel.notary):
             raise NotFinished(Stage.PROJECTIONS)
         return []
     with _located(Stage.PROJECTIONS, "indexes"), ctx.console.step("projections") as step:
-        changed = project(store, ctx.config.platforms, base_url)
+        changed = project(ctx.config, channel.sites, channel.notary)
         if not changed:
             step.skip("every index is what the ledger says")
     return changed

@@ -1,6 +1,5 @@
 """The tables that commands end with; what they show is decided elsewhere."""
 
-from pathlib import Path
 from typing import Final
 
 from pipeline.effects.console import Console
@@ -10,6 +9,7 @@ from pipeline.model.configs import Config
 from pipeline.model.naming import release_prefix
 from pipeline.model.records import Phase, Translation, Verification
 from pipeline.plan import Plan
+from pipeline.publish.sites import Site
 from pipeline.run import Outcome
 from pipeline.stages import JobOutcome, ReleaseOutcome
 
@@ -87,7 +87,7 @@ def show_diagnosis(console: Console, results: tuple[CheckResult, ...]) -> None:
             console.line(f"{item.name}: {item.fix}")
 
 
-def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
+def show_outcome(console: Console, outcome: Outcome, site: Site) -> None:
     """Show what was made: jobs with their times, gates, and files with their digests."""
     rows = [
         (
@@ -112,7 +112,10 @@ def show_outcome(console: Console, outcome: Outcome, store: Path) -> None:
     for release in outcome.releases:
         files = [(item.filename, f"{item.size:,}", item.sha256) for item in release.files]
         console.table(release.release.release, ("file", "bytes", "sha256"), files)
-        _show_release(console, release, store)
+        _show_release(console, release, site)
+    for name, known in outcome.unchanged:
+        place = f"{site.base_url}/{release_prefix(known.product, known.release)}"
+        console.line(f"{name}: not made, its inputs are those of {known.release}: {place}")
 
 
 def _archive(item: JobOutcome, record: Verification) -> tuple[str, ...]:
@@ -150,7 +153,7 @@ def _phases(phases: tuple[Phase, ...]) -> str:
     return " ".join(f"{phase.name.removesuffix('_lltype')} {phase.seconds:.0f}" for phase in phases)
 
 
-def _show_release(console: Console, release: ReleaseOutcome, store: Path) -> None:
+def _show_release(console: Console, release: ReleaseOutcome, site: Site) -> None:
     record = release.signed.record
     console.line(f"signed by {record.fingerprint}")
     if record.is_throw_away:
@@ -159,6 +162,6 @@ def _show_release(console: Console, release: ReleaseOutcome, store: Path) -> Non
             "name a real key in translation_configs/channels.toml before you publish."
         )
     if release.event is not None:
-        place = store / release_prefix(record.product, record.release)
+        place = f"{site.store.address}/{release_prefix(record.product, record.release)}"
         news = "published" if release.is_new else "was published already, nothing to do"
         console.line(f"{record.release} {news}: {place}")

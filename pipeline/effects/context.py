@@ -10,6 +10,7 @@ from pipeline.effects.engine import Engine
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
+from pipeline.effects.public import PublicView
 from pipeline.model.configs import Config
 
 
@@ -29,6 +30,7 @@ class Context:
     engine: Engine
     process: ProcessRunner
     http: HttpClient
+    public: PublicView
     console: Console
     now: Now
     releaser: str

@@ -1,13 +1,16 @@
-"""The network: downloads of pinned files, and nothing else."""
+"""The network: downloads of pinned files, and what the public gets from a store."""
 
 import hashlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Final
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from pipeline.effects.files import CHUNK, new_file, sha256_of
 from pipeline.effects.retry import (
@@ -25,7 +28,22 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT: Final = 15.0
 READ_TIMEOUT: Final = 60.0
 
+CONNECTIONS: Final = 64
+# What browsers and clients send: a server that answers with an encoding makes them store other
+# bytes than were signed.
+ANY_ENCODING: Final = {"Accept-Encoding": "gzip, deflate, br, zstd"}
+
 OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """What the public gets at an address: size in bytes, digest, and what the headers say."""
+
+    size: int
+    sha256: str
+    content_type: str | None
+    content_encoding: str | None
 
 
 class HttpClient:
@@ -35,6 +53,8 @@ class HttpClient:
         self._session = requests.Session()
         # The pinned digest is of the file as it is, not of a transfer encoding's content.
         self._session.headers["Accept-Encoding"] = "identity"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         self._retry = retry or RetryPolicy()
 
     def download(self, pin: Pin, directory: Path, on_bytes: OnBytes = lambda _count: None) -> Path:
@@ -78,6 +98,48 @@ class HttpClient:
             return parsedate_to_datetime(answer.headers["Date"]).timestamp()
         except (requests.RequestException, KeyError, ValueError):
             return None
+
+    def receive(self, url: str, save: Path, *, limit: int) -> Received:
+        """Save what the public gets at *url*, byte by byte as it was sent, and describe it.
+
+        Raises:
+            DownloadError: it cannot be had, or has more than *limit* bytes.
+        """
+        try:
+            return self._retry.call(url, lambda: self._receive(url, save, limit))
+        except GaveUpError as error:
+            msg = f"{url}: {error}. Check the network, and the server behind that address."
+            raise DownloadError(msg) from error
+
+    def _receive(self, url: str, save: Path, limit: int) -> Received:
+        digest, received = hashlib.sha256(), 0
+        try:
+            with (
+                self._session.get(
+                    url,
+                    stream=True,
+                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                    headers=ANY_ENCODING,
+                ) as answer,
+                save.open("wb") as file,
+            ):
+                _check_status(url, answer)
+                for chunk in answer.raw.stream(CHUNK, decode_content=False):
+                    received += len(chunk)
+                    if received > limit:
+                        msg = f"{url}: more than {limit} bytes came."
+                        raise DownloadError(msg)
+                    digest.update(chunk)
+                    file.write(chunk)
+                headers = answer.headers
+        except (requests.RequestException, HTTPError) as error:
+            raise RetryableError(str(error)) from error
+        return Received(
+            size=received,
+            sha256=digest.hexdigest(),
+            content_type=headers.get("Content-Type"),
+            content_encoding=headers.get("Content-Encoding"),
+        )
 
     def _fetch(self, pin: Pin, url: str, final: Path, on_bytes: OnBytes) -> Path:
         with new_file(final) as file:

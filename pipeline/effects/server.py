@@ -65,14 +65,23 @@ class _StoreHandler(SimpleHTTPRequestHandler):
         return super().send_head()
 
 
-def make_server(directory: Path, host: str, port: int) -> ThreadingHTTPServer:
+class _QuietHandler(_StoreHandler):
+    """Does the same, but writes no line for each request."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        """Write nothing."""
+
+
+def make_server(
+    directory: Path, host: str, port: int, *, quiet: bool = False
+) -> ThreadingHTTPServer:
     """Return a server for *directory*; port 0 takes a free one.
 
     Raises:
         StoreError: the address is taken or not this machine's.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    handler = partial(_StoreHandler, directory=str(directory))
+    handler = partial(_QuietHandler if quiet else _StoreHandler, directory=str(directory))
     try:
         return ThreadingHTTPServer((host, port), handler)
     except OSError as error:

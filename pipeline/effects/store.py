@@ -65,7 +65,7 @@ class Store(Protocol):
         """Read back all bytes under *key* and describe them, or return None."""
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Return every key below the directory *prefix*, with its size in bytes."""
+        """Return every key below the directory *prefix*, with its size; pointers are keys too."""
 
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
@@ -87,7 +87,7 @@ class Store(Protocol):
         """Return where *key* leads, or None if it leads nowhere."""
 
     def remove(self, key: str) -> None:
-        """Take away what is under *key*, if anything is. Only pruned nightlies are removed."""
+        """Take away what is under *key*, if anything is: a pruned nightly's file, or an index."""
 
 
 class LocalStore:
@@ -135,9 +135,9 @@ class LocalStore:
         top = self._path(prefix)
         with _store_errors(prefix):
             return {
-                path.relative_to(self.root).as_posix(): path.stat().st_size
+                path.relative_to(self.root).as_posix(): path.lstat().st_size
                 for path in sorted(top.rglob("*"))
-                if path.is_file() and not path.is_symlink()
+                if path.is_symlink() or path.is_file()
             }
 
     def read(self, key: str) -> Tagged | None:

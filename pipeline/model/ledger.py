@@ -260,3 +260,15 @@ def _newest_nightlies(releases: tuple[Release, ...]) -> frozenset[int]:
 def nightly_order(event: Published) -> tuple[int, int]:
     """Return what nightlies of one interpreter are ordered by: their number, then their event."""
     return event.source.number or 0, event.sequence
+
+
+def newest_nightly(state: State, interpreter: str) -> Published | None:
+    """Return the newest nightly of *interpreter* that clients may be led to, or None."""
+    offered = (
+        item.published
+        for item in state.releases
+        if item.published.channel == "nightly"
+        and item.published.interpreter == interpreter
+        and item.is_offered
+    )
+    return max(offered, key=nightly_order, default=None)

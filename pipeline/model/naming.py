@@ -21,6 +21,8 @@ VERSIONS_INDEX: Final = "versions.json"
 UV_INDEX: Final = "uv.json"
 LEDGER_KEY: Final = "ledger.json"
 LEDGER_PREFIX: Final = "ledger"
+INDEX_DIRECTORIES: Final = ("definitions", "latest", "nightly")
+"""What a product's directory has besides releases: directories that hold indexes only."""
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")

@@ -4,7 +4,7 @@ How the tree comes about depends on the kind of package; how it is packed does n
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import describe
 from pipeline.model import naming
 from pipeline.model.artifacts import ArtifactKind
-from pipeline.model.base import pretty_json
+from pipeline.model.base import content_key, pretty_json
 from pipeline.model.configs import PlainPackage, PyPyPackage
 from pipeline.model.records import BuildInfo, Environment, Package, SourceTree, Translation
 from pipeline.package import plain, pypy
@@ -54,6 +54,33 @@ def package_inputs(
             else pypy.given_inputs(ctx, job)
         ),
     }
+
+
+def input_key(ctx: Context, job: Job, translation_key: str, environment: str) -> str:
+    """Return the digest of everything that decides the archives' bytes, but for their names.
+
+    It is known before anything is translated: a nightly with the key of the last one is no news.
+    *environment* is the digest of the environment.
+    """
+    package = job.interpreter.package
+    return content_key(
+        "inputs",
+        VERSION,
+        translation=translation_key,
+        revision=job.revision.revision,
+        environment=environment,
+        config=package,
+        given=(
+            plain.input_digests(ctx, job)
+            if isinstance(package, PlainPackage)
+            else pypy.given_inputs(ctx, job)
+        ),
+    )
+
+
+def release_input_key(keys: Mapping[str, str]) -> str:
+    """Return the digest of a release's inputs, from its jobs' keys by identifier."""
+    return content_key("release-inputs", VERSION, jobs=dict(keys))
 
 
 def build_info(

@@ -1,99 +1,175 @@
-"""Puts a signed release's files into a store under names that never change, and reads them back."""
+"""Puts a signed release's files under names that never change, and fetches back what readers get.
+
+Every site gets the same bytes. Archives come first, then what says that they are right, then the
+manifest; what is there already is left alone, so a killed run goes on where it was.
+"""
 
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Final, TypeVar
 
 from pipeline.effects.console import Step
+from pipeline.effects.context import Context
 from pipeline.effects.files import sha256_of
 from pipeline.effects.process import ProcessRunner
+from pipeline.effects.public import Receive
 from pipeline.effects.store import Store, Stored
-from pipeline.errors import FetchBackError, ImmutableNameError, SignatureError
+from pipeline.errors import DownloadError, FetchBackError, ImmutableNameError, SignatureError
 from pipeline.model import naming
 from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
-from pipeline.model.ledger import Ledger
 from pipeline.model.records import SignedRelease
-from pipeline.sign.gpg import GPG, verify_signature
+from pipeline.publish.sites import Site
+from pipeline.sign.gpg import binary_keys, verify_signature
+
+WAVES: Final = (
+    frozenset(ArtifactKind)
+    - {
+        ArtifactKind.CHECKSUMS,
+        ArtifactKind.SIGNATURE,
+        ArtifactKind.PUBLIC_KEY,
+        ArtifactKind.MANIFEST,
+    },
+    frozenset({ArtifactKind.CHECKSUMS, ArtifactKind.SIGNATURE, ArtifactKind.PUBLIC_KEY}),
+    frozenset({ArtifactKind.MANIFEST}),
+)
+"""Which files are put before which others."""
+
+T = TypeVar("T")
 
 
-def refuse_other_release(ledger: Ledger, product: str, release: str, manifest_sha256: str) -> None:
-    """Stop before anything is uploaded if *release* is already another set of bytes.
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A release that is to be published: its *files* are in *directory*.
 
-    Raises:
-        ImmutableNameError: it is.
+    *parallel* is how many are transferred at a time.
     """
-    event = ledger.published(product, release)
-    if event is not None and event.manifest_sha256 != manifest_sha256:
-        msg = (
-            f"{product}/{release} was published on {event.at:%Y-%m-%d} by {event.by} with other "
-            f"files (manifest sha256 {event.manifest_sha256}, now {manifest_sha256}). A published "
-            "name never changes: release a new version."
-        )
-        raise ImmutableNameError(msg)
+
+    signed: SignedRelease
+    files: tuple[Artifact, ...]
+    directory: Path
+    parallel: int
+
+    def key(self, artifact: Artifact) -> str:
+        """Return where in a store a file is."""
+        return naming.store_key(self.signed.product, self.signed.release, artifact.filename)
 
 
 def publish_files(
-    process: ProcessRunner,
-    store: Store,
-    signed: SignedRelease,
-    files: tuple[Artifact, ...],
-    directory: Path,
-    step: Step,
+    ctx: Context, sites: Sequence[Site], upload: Upload, step: Step
 ) -> tuple[Artifact, ...]:
-    """Put *files* of *directory* into *store*; return them as the store holds them.
+    """Put the files into every site, the first one first; return them as the sites hold them.
 
     A file that is there with the same bytes is left alone. A signature that is there and is good
-    stays, since signing again gives other bytes.
+    stays, since signing again gives other bytes; the mirrors get that one then.
 
     Raises:
         ImmutableNameError: a name stands for other bytes.
-        FetchBackError: the store gives back something else than was put.
+        StoreError: a store cannot be used.
     """
-    published = []
-    for index, artifact in enumerate(files):
-        step.phase(f"put {artifact.filename}", index, len(files))
-        published.append(_put(process, store, signed, artifact, directory))
-    return tuple(published)
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        for site in sites:
+            upload = _put_all(ctx, site.store, upload, step)
+            upload = _with_kept_signature(site.store, upload, Path(temporary))
+    return upload.files
 
 
-def holds_files(store: Store, signed: SignedRelease, files: tuple[Artifact, ...]) -> bool:
-    """Whether the store holds exactly these bytes; puts nothing."""
-    return all(
-        store.stored(naming.store_key(signed.product, signed.release, artifact.filename))
-        == Stored(size=artifact.size, sha256=artifact.sha256)
-        for artifact in files
-    )
+def read_back(ctx: Context, sites: Sequence[Site], upload: Upload, step: Step) -> None:
+    """Fetch every file as readers do, from every site, and check it.
+
+    Raises:
+        FetchBackError: readers get something else than was signed.
+    """
+    for site in sites:
+        with (
+            tempfile.TemporaryDirectory(prefix="rpp-") as temporary,
+            ctx.public.reader(site.store, site.base_url) as receive,
+        ):
+            reader = _Reader(ctx=ctx, site=site, receive=receive, directory=Path(temporary))
+            step.phase(f"fetch back from {site.base_url}")
+            _each(upload.parallel, partial(reader.check, upload), upload.files)
+            _check_signature(ctx.process, upload, Path(temporary))
+
+
+def hold_files(sites: Sequence[Site], upload: Upload) -> bool:
+    """Whether every site has files of these names and sizes; reads and puts none."""
+    return all(_holds_files(site.store, upload) for site in sites)
+
+
+def _holds_files(store: Store, upload: Upload) -> bool:
+    there = store.sizes(naming.release_prefix(upload.signed.product, upload.signed.release))
+    return all(there.get(upload.key(item)) == item.size for item in upload.files)
+
+
+def check_directory(upload: Upload, expected: set[str], largest: int) -> None:
+    """Check that a release is exactly the files that the plan announced, unchanged.
+
+    Raises:
+        FetchBackError: one is missing, unexpected, empty, larger than *largest* bytes, or not
+            what its record says.
+    """
+    names = {artifact.filename for artifact in upload.files}
+    if names != expected:
+        missing, extra = sorted(expected - names), sorted(names - expected)
+        msg = f"{upload.directory}: missing {missing}, unexpected {extra}; nothing was uploaded."
+        raise FetchBackError(msg)
+    for artifact in upload.files:
+        path = upload.directory / artifact.filename
+        if not path.is_file() or sha256_of(path) != artifact.sha256:
+            msg = (
+                f"{path}: is not the file that was signed. Remove {upload.directory} and run again."
+            )
+            raise FetchBackError(msg)
+        if not 0 < artifact.size <= largest:
+            msg = (
+                f"{path}: has {artifact.size} bytes, but a file may have 1 to {largest} "
+                "(channels.toml: key largest_file). Nothing was uploaded."
+            )
+            raise FetchBackError(msg)
+
+
+def _put_all(ctx: Context, store: Store, upload: Upload, step: Step) -> Upload:
+    there = store.sizes(naming.release_prefix(upload.signed.product, upload.signed.release))
+    published: dict[str, Artifact] = {}
+    for wave in WAVES:
+        files = [artifact for artifact in upload.files if artifact.kind in wave]
+
+        def put(artifact: Artifact) -> Artifact:
+            index = upload.files.index(artifact)
+            step.phase(f"put {artifact.filename}", index, len(upload.files))
+            return _put(ctx.process, store, upload, artifact, there)
+
+        for artifact in _each(upload.parallel, put, files):
+            published[artifact.filename] = artifact
+    return replace(upload, files=tuple(published[item.filename] for item in upload.files))
 
 
 def _put(
-    process: ProcessRunner, store: Store, signed: SignedRelease, artifact: Artifact, directory: Path
+    process: ProcessRunner, store: Store, upload: Upload, artifact: Artifact, there: dict[str, int]
 ) -> Artifact:
-    key = naming.store_key(signed.product, signed.release, artifact.filename)
-    path = directory / artifact.filename
-    # When the ledger says that a release exists, its own signature counts, not a newer one here.
-    ours = sha256_of(path) == artifact.sha256
-    is_new = ours and store.put_new(key, path, content_type=CONTENT_TYPES[artifact.kind])
-    there = store.stored(key)
-    if there == Stored(size=artifact.size, sha256=artifact.sha256):
+    """Put one file unless it is there; *there* is what the release's directory already has."""
+    key, path = upload.key(artifact), upload.directory / artifact.filename
+    if key not in there and store.put_new(key, path, content_type=CONTENT_TYPES[artifact.kind]):
         return artifact
-    if is_new or there is None:
-        found = "nothing" if there is None else f"{there.size} bytes, sha256 {there.sha256}"
-        msg = (
-            f"{key}: {artifact.size} bytes with sha256 {artifact.sha256} were put, but the store "
-            f"gives back {found}. The release was not announced; check the store."
-        )
+    found = store.stored(key)
+    if found is None:
+        msg = f"{store.address}: {key}: is in the store's list, but cannot be read. Run again."
         raise FetchBackError(msg)
-    if artifact.kind is ArtifactKind.SIGNATURE and _is_good(process, store, signed, key, directory):
-        return artifact.model_copy(update={"size": there.size, "sha256": there.sha256})
+    if found == Stored(size=artifact.size, sha256=artifact.sha256):
+        return artifact
+    if artifact.kind is ArtifactKind.SIGNATURE and _is_good(process, store, upload, key):
+        return artifact.model_copy(update={"size": found.size, "sha256": found.sha256})
     msg = (
-        f"{key}: already stands for other bytes (sha256 {there.sha256}, now {artifact.sha256}). "
-        "A published name never changes: release a new version."
+        f"{store.address}: {key}: already stands for other bytes (sha256 {found.sha256}, now "
+        f"{artifact.sha256}). A published name never changes: release a new version."
     )
     raise ImmutableNameError(msg)
 
 
-def _is_good(
-    process: ProcessRunner, store: Store, signed: SignedRelease, key: str, directory: Path
-) -> bool:
+def _is_good(process: ProcessRunner, store: Store, upload: Upload, key: str) -> bool:
     """Whether the store's signature is one of our checksums file by our key."""
     present = store.read(key)
     if present is None:
@@ -101,29 +177,92 @@ def _is_good(
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         signature, keyring = Path(temporary, "signature.asc"), Path(temporary, "key.gpg")
         signature.write_bytes(present.data)
-        public_key = directory / naming.PUBLIC_KEY_NAME
-        process.run(["gpg", "--batch", "--dearmor", "--output", keyring, public_key], tool=GPG)
+        keyring.write_bytes(binary_keys(process, upload.directory / naming.PUBLIC_KEY_NAME))
         try:
-            checksums = directory / naming.CHECKSUMS_NAME
-            verify_signature(process, checksums, signature, keyring, signed.fingerprint)
+            checksums = upload.directory / naming.CHECKSUMS_NAME
+            verify_signature(process, checksums, signature, keyring, upload.signed.fingerprint)
         except SignatureError:
             return False
     return True
 
 
-def check_directory(files: tuple[Artifact, ...], directory: Path, expected: set[str]) -> None:
-    """Check that a release is exactly the files that the plan announced, unchanged.
-
-    Raises:
-        FetchBackError: one is missing, unexpected, or not what its record says.
-    """
-    names = {artifact.filename for artifact in files}
-    if names != expected:
-        missing, extra = sorted(expected - names), sorted(names - expected)
-        msg = f"{directory}: missing {missing}, unexpected {extra}; nothing was uploaded."
+def _with_kept_signature(store: Store, upload: Upload, temporary: Path) -> Upload:
+    """Return *upload* with the directory to copy from, if the store kept another signature."""
+    signature = next(item for item in upload.files if item.kind is ArtifactKind.SIGNATURE)
+    if sha256_of(upload.directory / signature.filename) == signature.sha256:
+        return upload
+    present = store.read(upload.key(signature))
+    if present is None:
+        msg = f"{store.address}: {upload.key(signature)}: was there a moment ago. Run again."
         raise FetchBackError(msg)
-    for artifact in files:
-        path = directory / artifact.filename
-        if not path.is_file() or sha256_of(path) != artifact.sha256:
-            msg = f"{path}: is not the file that was signed. Remove {directory} and run again."
+    for artifact in upload.files:
+        (temporary / artifact.filename).symlink_to(upload.directory.resolve() / artifact.filename)
+    (temporary / signature.filename).unlink()
+    (temporary / signature.filename).write_bytes(present.data)
+    return replace(upload, directory=temporary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Somebody who downloads from a site into a directory."""
+
+    ctx: Context
+    site: Site
+    receive: Receive
+    directory: Path
+
+    def check(self, upload: Upload, artifact: Artifact) -> None:
+        """Download a file and compare it; only small ones are kept."""
+        url = naming.public_url(self.site.base_url, upload.key(artifact))
+        path = self.directory / artifact.filename
+        try:
+            received = self.receive(upload.key(artifact), path, artifact.size)
+        except DownloadError as error:
+            msg = f"{error} The release was not announced; run again when readers can get it."
+            raise FetchBackError(msg) from error
+        self._compare(url, artifact, Stored(size=received.size, sha256=received.sha256))
+        if received.content_encoding is not None:
+            msg = (
+                f"{url}: is sent with Content-Encoding {received.content_encoding}, so clients "
+                "would keep other bytes than were signed. Switch compression off on the server."
+            )
             raise FetchBackError(msg)
+        if received.content_type != CONTENT_TYPES[artifact.kind]:
+            wanted = CONTENT_TYPES[artifact.kind]
+            self.ctx.console.warn(f"{url}: is sent as {received.content_type}, not as {wanted}")
+        if artifact.kind not in WAVES[1]:
+            path.unlink()
+
+    def _compare(self, url: str, artifact: Artifact, found: Stored) -> None:
+        if found != Stored(size=artifact.size, sha256=artifact.sha256):
+            msg = (
+                f"{url}: {artifact.size} bytes with sha256 {artifact.sha256} were put, but readers "
+                f"get {found.size} bytes, sha256 {found.sha256}. The release was not announced; "
+                "check the store and what caches it."
+            )
+            raise FetchBackError(msg)
+
+
+def _check_signature(process: ProcessRunner, upload: Upload, directory: Path) -> None:
+    """Check the public's checksums and signature with the key that we know, not the public's."""
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        keyring = Path(temporary, "key.gpg")
+        keyring.write_bytes(binary_keys(process, upload.directory / naming.PUBLIC_KEY_NAME))
+        verify_signature(
+            process,
+            directory / naming.CHECKSUMS_NAME,
+            directory / naming.SIGNATURE_NAME,
+            keyring,
+            upload.signed.fingerprint,
+        )
+
+
+def _each(parallel: int, action: Callable[[Artifact], T], items: Iterable[Artifact]) -> list[T]:
+    """Return what *action* returns for each item, some at a time; the first error ends it."""
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = [pool.submit(action, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

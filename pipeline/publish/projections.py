@@ -9,17 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pipeline.config import known
-from pipeline.effects.store import Store
-from pipeline.errors import ConflictError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.model.ledger import Event, Ledger
+from pipeline.model.ledger import Published
 from pipeline.model.platforms import Platform
-from pipeline.publish.ledger import JSON_TYPE, read_ledger
+from pipeline.publish.view import Document, Projection, View
 
 UV_IMPLEMENTATIONS: Final = frozenset({"pypy"})
-ATTEMPTS: Final = 20
 FULL_PYTHON_VERSION: Final = 3
 # uv installs nothing older, and PyPy 2.7 has no lib/pypy2.7/, which it writes into.
 UV_OLDEST: Final = (3, 8)
@@ -27,19 +24,23 @@ UV_OLDEST: Final = (3, 8)
 Platforms = Mapping[str, Platform]
 
 
-def projections(ledger: Ledger, platforms: Platforms, base_url: str) -> dict[str, bytes]:
+def projections(view: View) -> dict[str, Projection]:
     """Return every index by store key. Pure: the same ledger always gives the same bytes."""
-    indexes = {}
-    for product in sorted({event.product for event in ledger.events}):
-        events = [event for event in ledger.events if event.product == product]
-        versions = versions_index(events, platforms, base_url)
-        indexes[f"{product}/{naming.VERSIONS_INDEX}"] = pretty_json(versions)
-        indexes[f"{product}/{naming.UV_INDEX}"] = pretty_json(uv_index(events, platforms, base_url))
+    indexes: dict[str, Projection] = {}
+    for product in view.products:
+        events = [item.published for item in view.releases(product) if item.is_offered]
+        for name, made in (
+            (naming.VERSIONS_INDEX, versions_index(events, view.platforms, view.base_url)),
+            (naming.UV_INDEX, uv_index(events, view.platforms, view.base_url)),
+        ):
+            indexes[f"{product}/{name}"] = Document(
+                data=pretty_json(made), content_type="application/json"
+            )
     return indexes
 
 
 def versions_index(
-    events: Iterable[Event], platforms: Platforms, base_url: str
+    events: Iterable[Published], platforms: Platforms, base_url: str
 ) -> list[dict[str, Any]]:
     """Return the entries of ``versions.json``, nightlies last.
 
@@ -47,7 +48,7 @@ def versions_index(
     """
     events = list(events)
     releases = _newest_first(event for event in events if event.channel == "release")
-    latest: dict[str, Event] = {}
+    latest: dict[str, Published] = {}
     for event in releases:
         if event.stable:
             latest.setdefault(event.language_version, event)
@@ -75,7 +76,7 @@ def versions_index(
 
 
 def uv_index(
-    events: Iterable[Event], platforms: Platforms, base_url: str
+    events: Iterable[Published], platforms: Platforms, base_url: str
 ) -> dict[str, dict[str, Any]]:
     """Return uv's metadata: the newest final release of each language version and platform.
 
@@ -116,50 +117,7 @@ def uv_index(
     return entries
 
 
-def project(store: Store, platforms: Platforms, base_url: str) -> list[str]:
-    """Make the store's indexes what its ledger says; return the keys that had to change.
-
-    The ledger is read again at the end: an event that came meanwhile must not be overwritten by
-    indexes that do not know it.
-
-    Raises:
-        ConflictError: others kept writing; run again.
-    """
-    changed: dict[str, None] = {}
-    for _ in range(ATTEMPTS):
-        ledger, tag = read_ledger(store)
-        try:
-            for key, data in projections(ledger, platforms, base_url).items():
-                if _write(store, key, data):
-                    changed[key] = None
-        except ConflictError:
-            continue
-        if read_ledger(store)[1] == tag:
-            return list(changed)
-    msg = "the indexes: changed by others all the time. Run: python -m pipeline projections"
-    raise ConflictError(msg)
-
-
-def stale_indexes(store: Store, platforms: Platforms, base_url: str) -> list[str]:
-    """Return the keys of the indexes that are not what the ledger says; writes nothing."""
-    ledger, _ = read_ledger(store)
-    wanted = projections(ledger, platforms, base_url)
-    present = {key: store.read(key) for key in wanted}
-    return [
-        key for key, data in wanted.items() if (there := present[key]) is None or there.data != data
-    ]
-
-
-def _write(store: Store, key: str, data: bytes) -> bool:
-    present = store.read(key)
-    if present is not None and present.data == data:
-        return False
-    tag = None if present is None else present.tag
-    store.replace(key, data, tag=tag, content_type=JSON_TYPE)
-    return True
-
-
-def _newest_first(events: Iterable[Event]) -> list[Event]:
+def _newest_first(events: Iterable[Published]) -> list[Published]:
     """Order by version, never by when it was published: a backport is not the newest."""
     return sorted(
         events,
@@ -168,9 +126,9 @@ def _newest_first(events: Iterable[Event]) -> list[Event]:
     )
 
 
-def _newest_nightlies(events: Iterable[Event]) -> Iterator[Event]:
+def _newest_nightlies(events: Iterable[Published]) -> Iterator[Published]:
     """Yield the newest nightly of each short language version, newest language first."""
-    newest: dict[str, Event] = {}
+    newest: dict[str, Published] = {}
     for event in events:
         if event.channel != "nightly":
             continue
@@ -182,12 +140,12 @@ def _newest_nightlies(events: Iterable[Event]) -> Iterator[Event]:
         yield newest[short]
 
 
-def _nightly_order(event: Event) -> tuple[int, int]:
+def _nightly_order(event: Published) -> tuple[int, int]:
     return event.source.number or 0, event.sequence
 
 
 def _index_files(
-    event: Event, platforms: Platforms, base_url: str
+    event: Published, platforms: Platforms, base_url: str
 ) -> Iterator[dict[str, str | int]]:
     for artifact, platform in _archives(event, platforms):
         yield {
@@ -200,7 +158,7 @@ def _index_files(
         }
 
 
-def _archives(event: Event, platforms: Platforms) -> Iterator[tuple[Artifact, Platform]]:
+def _archives(event: Published, platforms: Platforms) -> Iterator[tuple[Artifact, Platform]]:
     """Yield the archives that indexes list: one a platform, in the format all clients read."""
     for artifact in event.files:
         if artifact.kind is ArtifactKind.ARCHIVE_GZ and artifact.platform is not None:
@@ -208,7 +166,7 @@ def _archives(event: Event, platforms: Platforms) -> Iterator[tuple[Artifact, Pl
             yield artifact, known("platform", artifact.platform, platforms, where=where)
 
 
-def _url(event: Event, artifact: Artifact, base_url: str) -> str:
+def _url(event: Published, artifact: Artifact, base_url: str) -> str:
     key = naming.store_key(event.product, event.release, artifact.filename)
     return naming.public_url(base_url, key)
 

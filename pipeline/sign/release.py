@@ -44,6 +44,7 @@ def make_manifest(
     release: ReleasePlan,
     verified: Mapping[str, Verification],
     keys: Mapping[str, str],
+    input_key: str,
     sources: tuple[Artifact, ...] = (),
 ) -> Manifest:
     """Return the manifest of *release*. Pure.
@@ -59,6 +60,7 @@ def make_manifest(
             gc=config.translation.gc,
             jit=job.jit,
             glibc_floor=verified[job.identifier].glibc_floor,
+            declared_floor=job.platform.glibc_floor,
             modules=verified[job.identifier].modules,
             skipped_modules=verified[job.identifier].skipped,
             gates=tuple(dict.fromkeys(gate.gate for gate in verified[job.identifier].gates)),
@@ -76,6 +78,7 @@ def make_manifest(
         language_version=release.language_version,
         stable=release.channel == "release" and release.version.final,
         source=release.revision,
+        input_key=input_key,
         platforms=platforms,
         files=tuple(sorted((*archives, *sources), key=lambda item: item.filename)),
     )

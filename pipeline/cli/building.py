@@ -1,0 +1,208 @@
+"""Verbs that build: the whole flow, its single stages, and what they need."""
+
+import argparse
+import platform
+import sys
+from datetime import date
+from typing import Final
+
+from pipeline import tables
+from pipeline.bootstrap import with_bootstraps
+from pipeline.cli.options import (
+    Verbs,
+    add_channel,
+    add_dry_run,
+    add_engines,
+    add_selection,
+    add_verb,
+)
+from pipeline.cli.ports import chosen_channel, make_context, open_channel, workers_for
+from pipeline.config import json_schemas, known, load_config
+from pipeline.doctor import diagnose, provision, require_healthy
+from pipeline.effects.console import Console
+from pipeline.effects.context import Context
+from pipeline.effects.files import write_atomically
+from pipeline.model.base import pretty_json
+from pipeline.model.configs import Channel, Config
+from pipeline.plan import Plan, Selection
+from pipeline.run import plan_for, run_plan
+from pipeline.stages import Stage
+
+STAGE_VERBS: Final = {
+    Stage.SOURCE: "fetch the pinned inputs and pack the source",
+    Stage.TRANSLATE: "translate with RPython in a container",
+    Stage.PACKAGE: "make the archives, without network",
+    Stage.VERIFY: "check the archives' bytes by every gate",
+    Stage.SIGN: "write the manifest, SHA256SUMS and its signature",
+    Stage.PUBLISH: "put the files into the store and read them back",
+    Stage.LEDGER: "record the release in the ledger",
+}
+
+
+def add_building_verbs(verbs: Verbs) -> None:
+    """Add release, nightly, every stage, plan, config, schemas and doctor."""
+    _add_release_verbs(verbs)
+    _add_stage_verbs(verbs)
+    _add_config_verbs(verbs)
+    _add_doctor(verbs)
+
+
+def _add_release_verbs(verbs: Verbs) -> None:
+    channels: tuple[tuple[Channel, str], ...] = (
+        ("release", "build and publish a release, from source to indexes"),
+        ("nightly", "build and publish a nightly of the source as it is"),
+    )
+    for channel, summary in channels:
+        parser = add_verb(verbs, channel, summary, _run_stages)
+        add_selection(parser, channel=channel)
+        add_dry_run(parser, "show what would be done, and do nothing")
+        parser.add_argument(
+            "--provision",
+            action="store_true",
+            help="first install and start what is missing (root on Debian or Ubuntu)",
+        )
+        if channel == "release":
+            parser.add_argument(
+                "--stage",
+                action="store_true",
+                help="publish under the final names, but let no index offer it until `promote`",
+            )
+        parser.set_defaults(last=Stage.PROJECTIONS)
+
+
+def _add_stage_verbs(verbs: Verbs) -> None:
+    for stage, summary in STAGE_VERBS.items():
+        text = f"{summary}; earlier stages run first if they have not"
+        parser = add_verb(verbs, stage, text, _run_stages)
+        add_selection(parser, channel=None)
+        add_dry_run(parser, "show what would be done, and do nothing")
+        parser.set_defaults(last=stage, provision=False)
+
+
+def _add_config_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, Stage.CONFIG, "read and check all configuration", _run_config)
+    parser.add_argument("--json", action="store_true", help="print all of it")
+    parser = add_verb(
+        verbs, Stage.PLAN, "show every job, file name and URL, and do nothing", _run_show_plan
+    )
+    add_selection(parser, channel=None)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--worker", metavar="MACHINE", default=platform.machine(), help="plan for this uname -m"
+    )
+    parser = add_verb(verbs, "schemas", "write the JSON Schemas of the configuration", _run_schemas)
+    parser.add_argument("--check", action="store_true", help="only say whether they are up to date")
+
+
+def _add_doctor(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "doctor", "check whether this machine can do the work", _run_doctor)
+    add_engines(parser)
+    add_channel(parser)
+    parser.add_argument(
+        "--provision",
+        action="store_true",
+        help="install and start what is missing (root on Debian or Ubuntu)",
+    )
+
+
+def _selection(config: Config, arguments: argparse.Namespace, today: date) -> Selection:
+    """Read names, each an interpreter or an identifier like ``demo-linux-x86_64``."""
+    interpreters, identified = [], []
+    for name in arguments.names:
+        found = next(
+            (
+                (interpreter, row)
+                for interpreter in config.interpreters
+                for row in config.platforms
+                if name == f"{interpreter}-{row}"
+            ),
+            None,
+        )
+        if found is None:
+            known("interpreter", name, config.interpreters, where="command line")
+            interpreters.append(name)
+        else:
+            identified.append(found)
+    return Selection(
+        channel=arguments.channel,
+        interpreters=tuple(interpreters),
+        platforms=tuple(arguments.platform),
+        identified=tuple(identified),
+        version=arguments.interpreter_version,
+        source=str(arguments.source.absolute()) if arguments.source else None,
+        mode=arguments.mode,
+        day=today,
+        staged=getattr(arguments, "stage", False),
+    )
+
+
+def _plan(ctx: Context, arguments: argparse.Namespace, machine: str) -> Plan:
+    """Return the plan, with the command line's replacements in the channel."""
+    selection = _selection(ctx.config, arguments, ctx.now().date())
+    channels = ctx.config.channels.model_copy(
+        update={arguments.channel: chosen_channel(ctx.config, arguments)}
+    )
+    config = ctx.config.model_copy(update={"channels": channels})
+    changed = Context(**{**vars(ctx), "config": config})
+    return plan_for(changed, selection, workers_for(ctx, machine))
+
+
+def _run_stages(arguments: argparse.Namespace, console: Console) -> int:
+    ctx = make_context(arguments, console)
+    with ctx.work.locked():
+        if arguments.provision and not ctx.dry_run:
+            provision(ctx)
+            require_healthy(diagnose(ctx, chosen_channel(ctx.config, arguments)))
+        plan = _plan(ctx, arguments, platform.machine())
+        channel = open_channel(ctx, plan.channel_config, arguments)
+        plan = with_bootstraps(ctx, plan, channel)
+        outcome = run_plan(ctx, plan, channel, arguments.last)
+    if ctx.dry_run:
+        tables.show_plan(console, plan)
+        tables.show_unfinished(console, outcome)
+    else:
+        tables.show_outcome(console, outcome, channel.sites[0])
+    return 0
+
+
+def _run_config(arguments: argparse.Namespace, console: Console) -> int:
+    config = load_config(arguments.configs.absolute())
+    if arguments.json:
+        sys.stdout.write(pretty_json(config).decode())
+    else:
+        tables.show_config(console, config)
+    return 0
+
+
+def _run_show_plan(arguments: argparse.Namespace, console: Console) -> int:
+    ctx = make_context(arguments, console)
+    plan = _plan(ctx, arguments, arguments.worker)
+    if arguments.json:
+        sys.stdout.write(pretty_json(plan).decode())
+    else:
+        tables.show_plan(console, plan)
+    return 0
+
+
+def _run_schemas(arguments: argparse.Namespace, console: Console) -> int:
+    directory = arguments.configs / "schema"
+    stale = []
+    for name, data in json_schemas().items():
+        path = directory / name
+        if not path.is_file() or path.read_bytes() != data:
+            stale.append(name)
+            if not arguments.check:
+                write_atomically(path, data)
+    verb = "stale" if arguments.check else "written"
+    console.line(f"{len(stale)} schemas {verb}: {', '.join(stale) or 'none'}")
+    return 1 if arguments.check and stale else 0
+
+
+def _run_doctor(arguments: argparse.Namespace, console: Console) -> int:
+    ctx = make_context(arguments, console)
+    if arguments.provision:
+        provision(ctx)
+    results = diagnose(ctx, chosen_channel(ctx.config, arguments))
+    tables.show_diagnosis(console, results)
+    require_healthy(results)
+    return 0

@@ -1,0 +1,74 @@
+"""The command line: one function per verb, errors become exit codes here and nowhere else."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final, TextIO
+
+from pipeline.cli.building import add_building_verbs
+from pipeline.cli.publishing import add_publishing_verbs
+from pipeline.effects.console import Console
+from pipeline.errors import PipelineError
+
+INTERRUPTED: Final = 130
+BUG: Final = 99
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    console = Console()
+    try:
+        return main_inner(argv, console)
+    except PipelineError as error:
+        where = f"{error.where}: " if error.where else ""
+        console.fail(f"error: {where}{error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.fail("interrupted; finished stages are kept, run the same command to go on")
+        return INTERRUPTED
+    except BrokenPipeError:
+        if _is_open(sys.stdout):
+            return _bug(console)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # noqa: BLE001 - the last resort: a bug of ours is reported as one
+        return _bug(console)
+
+
+def _is_open(stream: TextIO) -> bool:
+    """Whether somebody still reads *stream*: what could not be written is tried again."""
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _bug(console: Console) -> int:
+    console.fail(f"{traceback.format_exc()}this is a bug in the pipeline; please report it")
+    return BUG
+
+
+def main_inner(argv: Sequence[str] | None, console: Console) -> int:
+    """Run one command; errors are raised."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    verb: Callable[[argparse.Namespace, Console], int] = arguments.run
+    return verb(arguments, console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Build, verify, sign and publish interpreters written in RPython.",
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    add_building_verbs(verbs)
+    add_publishing_verbs(verbs)
+    return parser

@@ -1,0 +1,125 @@
+"""Options that several verbs have, and how their values are read."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from pipeline.effects.console import Console
+from pipeline.model.configs import Channel
+from pipeline.model.platforms import Mode
+from pipeline.model.versions import InterpreterVersion
+
+NATIVE: Final = "native"
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - no other name
+RunVerb: TypeAlias = Callable[[argparse.Namespace, Console], int]
+
+
+def add_verb(verbs: Verbs, name: str, summary: str, run: RunVerb) -> argparse.ArgumentParser:
+    """Add a verb with the options that all have, and return its parser."""
+    parser = verbs.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--configs",
+        type=Path,
+        default=Path("translation_configs"),
+        metavar="DIR",
+        help="the configuration; dockerfiles/ and packaging/ are beside it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("out"),
+        metavar="DIR",
+        help="where everything is written (default: %(default)s)",
+    )
+    parser.add_argument("--verbose", action="store_true", help="also log every process started")
+    return parser
+
+
+def add_selection(parser: argparse.ArgumentParser, *, channel: Channel | None) -> None:
+    """Add the options that say what is built."""
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="interpreters (demo) or identifiers (demo-linux-x86_64); default: the channel's",
+    )
+    if channel is None:
+        parser.add_argument(
+            "--channel", choices=("release", "nightly"), default="release", help="default: release"
+        )
+    else:
+        parser.set_defaults(channel=channel)
+    parser.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        help="only this one, or all of an interpreter's; repeatable",
+    )
+    parser.add_argument(
+        "--interpreter-version",
+        "--pypy-version",
+        type=interpreter_version,
+        metavar="A.B.C[rcN]",
+        help="instead of the version in the interpreter's config",
+    )
+    parser.add_argument(
+        "--source", type=Path, metavar="DIR", help="a local source, for a nightly of one's own"
+    )
+    parser.add_argument(
+        "--mode",
+        type=Mode,
+        choices=tuple(Mode),
+        help="how to translate, instead of the best way that platforms.toml has for this worker",
+    )
+    add_engines(parser)
+    add_store(parser)
+
+
+def add_engines(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where work is done."""
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        type=_engine_address,
+        metavar="PLATFORM=URL",
+        help="send a platform's work to another engine (linux-aarch64=ssh://host), or with "
+        f"{NATIVE} for URL do it without containers; repeatable",
+    )
+
+
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says which channel is meant."""
+    parser.add_argument(
+        "--channel", choices=("release", "nightly"), default="release", help="default: release"
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name another store than the channel's."""
+    parser.add_argument("--store", metavar="DIR", help="instead of the channel's store")
+    parser.add_argument("--base-url", metavar="URL", help="instead of the channel's base_url")
+
+
+def add_dry_run(parser: argparse.ArgumentParser, summary: str) -> None:
+    """Add the option of verbs that change something."""
+    parser.add_argument("--dry-run", action="store_true", help=summary)
+
+
+def interpreter_version(text: str) -> InterpreterVersion:
+    """Read a version as an option's value."""
+    try:
+        return InterpreterVersion.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _engine_address(text: str) -> tuple[str, str]:
+    name, _, address = text.partition("=")
+    if not name or not (address == NATIVE or "://" in address):
+        msg = f"{text!r} is not PLATFORM=URL, as in linux-aarch64=ssh://host, or PLATFORM={NATIVE}"
+        raise argparse.ArgumentTypeError(msg)
+    return name, address

@@ -1,0 +1,170 @@
+"""Writes what the ledger says into the indexes that clients read, of every site.
+
+Every step may be repeated, and repairs whatever is there: an index is a pure function of the
+ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.effects.store import Store
+from pipeline.errors import ConflictError, LedgerError, UncertainError
+from pipeline.model import naming
+from pipeline.model.configs import Config
+from pipeline.model.ledger import Ledger
+from pipeline.publish.ledger import JSON_TYPE, Read, read_ledger
+from pipeline.publish.projections import projections
+from pipeline.publish.sites import Site
+from pipeline.publish.view import Document, Pointer, Projection, View
+from pipeline.sign.notary import Notary
+
+ATTEMPTS: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a site's indexes should be, by key; and the directories that hold nothing else."""
+
+    site: Site
+    indexes: Mapping[str, Projection]
+    directories: tuple[str, ...]
+
+
+def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
+    """Make every site's indexes what the first one's ledger says; return what had to change.
+
+    The ledger is read again at the end: an event that came meanwhile must not be overwritten by
+    indexes that do not know it.
+
+    Raises:
+        ConflictError: others kept writing; run again.
+    """
+    changed: dict[str, None] = {}
+    for _ in range(ATTEMPTS):
+        read = read_ledger(sites[0].store, notary)
+        try:
+            for site in sites:
+                changed.update(dict.fromkeys(_write_site(config, site, sites[0].store, read)))
+        except (ConflictError, UncertainError):
+            continue
+        if read_ledger(sites[0].store, notary).tag == read.tag:
+            return list(changed)
+    msg = "the indexes: changed by others all the time. Run: python -m pipeline reconcile"
+    raise ConflictError(msg)
+
+
+def stale_indexes(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
+    """Return what of the sites' indexes is not what the ledger says; writes nothing."""
+    read = read_ledger(sites[0].store, notary)
+    return [found for site in sites for found in _stale_site(config, site, sites[0].store, read)]
+
+
+def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
+    """Return what a site's indexes should be. Pure."""
+    view = View(
+        state=read.state,
+        platforms=config.platforms,
+        interpreters=config.interpreters,
+        base_url=site.base_url,
+    )
+    directories = (
+        f"{product}/{name}" for product in view.products for name in naming.INDEX_DIRECTORIES
+    )
+    return Wanted(site=site, indexes=projections(view), directories=tuple(directories))
+
+
+def _write_site(config: Config, site: Site, first: Store, read: Read) -> Iterator[str]:
+    wanted = wanted_indexes(config, site, read)
+    if site.store is not first:
+        yield from _copy_ledger(site, first, read)
+    for key, projection in wanted.indexes.items():
+        if _write(site.store, key, projection):
+            yield _named(site, key)
+    for key in _superfluous(wanted):
+        site.store.remove(key)
+        yield _named(site, key)
+
+
+def _stale_site(config: Config, site: Site, first: Store, read: Read) -> Iterator[str]:
+    wanted = wanted_indexes(config, site, read)
+    if site.store is not first and read.data:
+        present = site.store.read(naming.LEDGER_KEY)
+        if present is None or present.data != read.data:
+            yield _named(site, naming.LEDGER_KEY)
+    yield from (
+        _named(site, key)
+        for key, projection in wanted.indexes.items()
+        if not _is_there(site.store, key, projection)
+    )
+    yield from (_named(site, key) for key in _superfluous(wanted))
+
+
+def _named(site: Site, key: str) -> str:
+    return naming.public_url(site.base_url, key)
+
+
+def _superfluous(wanted: Wanted) -> Iterator[str]:
+    """Yield the keys of indexes that there should not be, as a yanked release's definition."""
+    for directory in wanted.directories:
+        there = wanted.site.store.sizes(directory)
+        yield from (key for key in there if key not in wanted.indexes)
+
+
+def _is_there(store: Store, key: str, projection: Projection) -> bool:
+    match projection:
+        case Pointer(target=target):
+            return store.target(key) == target
+        case Document(data=data):
+            present = store.read(key)
+            return present is not None and present.data == data
+
+
+def _write(store: Store, key: str, projection: Projection) -> bool:
+    match projection:
+        case Pointer(target=target):
+            return store.point(key, target)
+        case Document(data=data, content_type=content_type):
+            present = store.read(key)
+            if present is not None and present.data == data:
+                return False
+            tag = None if present is None else present.tag
+            store.replace(key, data, tag=tag, content_type=content_type)
+            return True
+
+
+def _copy_ledger(site: Site, first: Store, read: Read) -> Iterator[str]:
+    """Give a mirror the ledger, sealed files first; one that has events of its own is refused.
+
+    Raises:
+        LedgerError: the mirror's ledger is not an older one of the same.
+    """
+    present = site.store.read(naming.LEDGER_KEY)
+    if not read.data or (present is not None and present.data == read.data):
+        return
+    there = site.store.sizes(naming.LEDGER_PREFIX) if read.ledger.segments else {}
+    for key in _sealed_keys(read.ledger):
+        if key not in there:
+            _copy(first, site.store, key)
+    tag = None if present is None else present.tag
+    site.store.replace(naming.LEDGER_KEY, read.data, tag=tag, content_type=JSON_TYPE)
+    yield _named(site, naming.LEDGER_KEY)
+
+
+def _sealed_keys(ledger: Ledger) -> Iterator[str]:
+    yield from (segment.key for segment in ledger.segments)
+    if ledger.checkpoint is not None:
+        yield ledger.checkpoint.key
+
+
+def _copy(source: Store, destination: Store, key: str) -> None:
+    present = source.read(key)
+    if present is None:
+        msg = f"{source.address}: {key}: the ledger names it, but it is not there. Restore it."
+        raise LedgerError(msg)
+    with tempfile.NamedTemporaryFile(prefix="rpp-") as file:
+        file.write(present.data)
+        file.flush()
+        destination.put_new(key, Path(file.name), content_type=JSON_TYPE)
