@@ -24,13 +24,20 @@ from pipeline.effects.console import Console
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
 from pipeline.effects.files import WorkDirectory
-from pipeline.effects.http import HttpClient, OnBytes
+from pipeline.effects.http import HttpClient, OnBytes, Received
 from pipeline.effects.process import Completed, ProcessRunner, Tool
+from pipeline.effects.public import Receive
 from pipeline.effects.retry import RetryPolicy
-from pipeline.errors import CommandError, MissingToolError
+from pipeline.effects.store import LocalStore, Store
+from pipeline.errors import CommandError, DownloadError, MissingToolError, SignatureError
+from pipeline.model import naming
+from pipeline.model.artifacts import CONTENT_TYPES, ArtifactKind
 from pipeline.model.configs import Channel, Pin
-from pipeline.plan import Job, Plan, Selection
+from pipeline.model.ledger import SignedLedger
+from pipeline.plan import Job, Plan, Selection, channel_config
+from pipeline.publish.sites import OpenChannel, Site
 from pipeline.run import plan_for
+from pipeline.sign.notary import Notary, channel_notary
 from tests.factories import workers_on
 
 DATA: Final = Path(__file__).parent / "data"
@@ -484,6 +491,76 @@ class FakeHttp(HttpClient):
         return self.dates.get(url)
 
 
+class FakePublic:
+    """The public's view of a store: what is in it, unless a test says otherwise.
+
+    ``gets`` is by key: other bytes than the store's, or None where there is nothing.
+    """
+
+    def __init__(self) -> None:
+        self.gets: dict[str, bytes | None] = {}
+        self.encoding: str | None = None
+        self.content_type: str | None = None
+        self.asked: list[tuple[str, str]] = []
+
+    @contextmanager
+    def reader(self, store: Store, base_url: str) -> Iterator[Receive]:
+        """Give what reads the store."""
+
+        def receive(key: str, save: Path, limit: int) -> Received:
+            self.asked.append((base_url, key))
+            present = store.read(key)
+            data = self.gets.get(key, None if present is None else present.data)
+            if data is None or len(data) > limit:
+                msg = f"{base_url}/{key}: HTTP 404"
+                raise DownloadError(msg)
+            save.write_bytes(data)
+            kinds = {naming.CHECKSUMS_NAME: ArtifactKind.CHECKSUMS}
+            guessed = _served_type(key.rsplit("/", 1)[-1], kinds)
+            return Received(
+                size=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                content_type=self.content_type or guessed,
+                content_encoding=self.encoding,
+            )
+
+        yield receive
+
+
+def _served_type(filename: str, kinds: Mapping[str, ArtifactKind]) -> str:
+    endings = {
+        ".tar.gz": ArtifactKind.ARCHIVE_GZ,
+        ".tar.zst": ArtifactKind.ARCHIVE_ZST,
+        ".zip": ArtifactKind.ARCHIVE_ZIP,
+        naming.SIGNATURE_NAME: ArtifactKind.SIGNATURE,
+        naming.PUBLIC_KEY_NAME: ArtifactKind.PUBLIC_KEY,
+        ".json": ArtifactKind.MANIFEST,
+    }
+    kind = kinds.get(filename) or next(
+        found for ending, found in endings.items() if filename.endswith(ending)
+    )
+    return CONTENT_TYPES[kind]
+
+
+class FakeNotary:
+    """Vouches for ledgers without a key: a signature is the digest of what it signs."""
+
+    def __init__(self) -> None:
+        self.checked = 0
+
+    def signed(self, payload: bytes) -> SignedLedger:
+        """Sign."""
+        digest_of_it = hashlib.sha256(payload).hexdigest()
+        return SignedLedger(fingerprint=KEY, signature=digest_of_it, payload=payload.decode())
+
+    def check(self, ledger: SignedLedger) -> None:
+        """Check."""
+        self.checked += 1
+        if ledger.signature != hashlib.sha256(ledger.payload.encode()).hexdigest():
+            msg = "ledger.json: not a good signature"
+            raise SignatureError(msg)
+
+
 def sdist(files: Mapping[str, bytes]) -> bytes:
     """Return a gzip tar file with *files*."""
     stream = io.BytesIO()
@@ -787,6 +864,7 @@ class World:
     engine: FakeEngine
     process: FakeProcess
     http: FakeHttp
+    public: FakePublic
     text: io.StringIO
 
     def again(self, **changes: Any) -> "World":
@@ -798,12 +876,15 @@ class World:
 def make_world(root: Path, *, key: str = KEY) -> World:
     """Write the toy project to *root* and return a world in which all of it works."""
     write_project(root, key=key)
-    engine, process, http = FakeEngine(), FakeProcess(), FakeHttp()
+    engine, process, http, public = FakeEngine(), FakeProcess(), FakeHttp(), FakePublic()
     expect_gpg(process)
     expect_mmdebstrap(process)
     console, text = recorded_console()
-    ctx = make_context(root, engine=engine, process=process, http=http, console=console)
-    return World(ctx=ctx, engine=engine, process=process, http=http, text=text)
+    ctx = replace(
+        make_context(root, engine=engine, process=process, http=http, console=console),
+        public=public,
+    )
+    return World(ctx=ctx, engine=engine, process=process, http=http, public=public, text=text)
 
 
 def make_context(
@@ -823,6 +904,7 @@ def make_context(
         engine=engine or FakeEngine(),
         process=process or FakeProcess(),
         http=http or FakeHttp(),
+        public=FakePublic(),
         console=console or recorded_console()[0],
         now=fixed_clock(),
         releaser="tester",
@@ -856,3 +938,14 @@ def stage_output(ctx: Context, key: str = "k" * 64) -> Iterator[StageOutput]:
     directory.mkdir(parents=True, exist_ok=True)
     with ctx.console.step("stage") as step:
         yield StageOutput(key=key, directory=directory, step=step)
+
+
+def open_channel(
+    ctx: Context, channel: Channel = "release", notary: Notary | None = None
+) -> OpenChannel:
+    """Return a channel of the project with its store in the work directory."""
+    config = channel_config(ctx.config, channel)
+    store = LocalStore(ctx.work.root / config.store)
+    site = Site(store=store, base_url=config.base_url)
+    signed_by = notary or channel_notary(ctx, config.signing)
+    return OpenChannel(config=config, sites=(site,), notary=signed_by)

@@ -32,6 +32,7 @@ from pipeline.effects.engine import ContainerStep
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
+from pipeline.effects.public import HttpView
 from pipeline.environment import ready_environment
 from pipeline.model.configs import ImageBootstrap
 from pipeline.model.platforms import Worker
@@ -201,6 +202,7 @@ def bench_context(root: Path) -> Context:
         engine=DockerEngine(work.identity()),
         process=ProcessRunner(),
         http=HttpClient(),
+        public=HttpView(HttpClient()),
         console=Console(rich_console=RichConsole(stderr=True, force_terminal=False)),
         now=utc_now,
         releaser="bench",

@@ -13,6 +13,7 @@ from pipeline.effects.docker_engine import DockerEngine
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
+from pipeline.effects.public import HttpView
 from pipeline.environment import ready_environment
 from pipeline.errors import ImageError
 from pipeline.model.platforms import Placement
@@ -33,6 +34,7 @@ def context(project: Project) -> Context:
         engine=DockerEngine(work.identity()),
         process=ProcessRunner(),
         http=HttpClient(),
+        public=HttpView(HttpClient()),
         console=Console(),
         now=utc_now,
         releaser="tests",
