@@ -93,7 +93,7 @@ def append(
     sent: Event | None = None
     for attempt in range(ATTEMPTS):
         read = read_ledger(store, notary)
-        if sent is not None and sent in read.ledger.events:
+        if sent is not None and _has(store, read.ledger, sent):
             return read, sent  # the answer was lost, the event was not
         event = decide(read.state)
         if event is None:
@@ -137,6 +137,14 @@ def replayed(state: State, ledger: Ledger) -> State:
     except ValueError as error:
         msg = f"{LEDGER_KEY}: {error}; it was not touched. Restore it from a copy."
         raise LedgerError(msg) from error
+
+
+def _has(store: Store, ledger: Ledger, event: Event) -> bool:
+    """Whether *event* is in the ledger, also where it was sealed at once."""
+    for segment in ledger.segments:
+        if segment.first <= event.sequence <= segment.last:
+            return event in _sealed(store, SealedEvents, segment.key, segment.sha256).events
+    return event in ledger.events
 
 
 def _replaced(store: Store, notary: Notary, read: Read, event: Event) -> Read:
