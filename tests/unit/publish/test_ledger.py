@@ -603,9 +603,7 @@ def test_of_two_that_append_in_any_order_nothing_is_lost(
 
 
 @given(st.lists(st.booleans(), max_size=8), st.integers(1, 3))
-def test_whatever_answers_are_lost_each_event_is_there_once(
-    lost: list[bool], segment: int
-) -> None:
+def test_whatever_answers_are_lost_each_event_is_there_once(lost: list[bool], segment: int) -> None:
     with tempfile.TemporaryDirectory() as directory, sealed_by(segment):
         store = UncertainStore(Path(directory), *lost)
 
