@@ -220,13 +220,14 @@ class _Reader:
         except DownloadError as error:
             msg = f"{error} The release was not announced; run again when readers can get it."
             raise FetchBackError(msg) from error
-        self._compare(url, artifact, Stored(size=received.size, sha256=received.sha256))
-        if received.content_encoding is not None:
+        if received.content_encoding not in {None, "identity"}:
             msg = (
                 f"{url}: is sent with Content-Encoding {received.content_encoding}, so clients "
-                "would keep other bytes than were signed. Switch compression off on the server."
+                "would keep other bytes than were signed. The release was not announced. Switch "
+                "compression off on the server."
             )
             raise FetchBackError(msg)
+        self._compare(url, artifact, Stored(size=received.size, sha256=received.sha256))
         if received.content_type != CONTENT_TYPES[artifact.kind]:
             wanted = CONTENT_TYPES[artifact.kind]
             self.ctx.console.warn(f"{url}: is sent as {received.content_type}, not as {wanted}")

@@ -497,7 +497,7 @@ def test_a_server_that_compresses_is_told_from_one_that_is_damaged(
 
     message = str(caught.value)
     assert "a.tar.gz: is sent with Content-Encoding gzip" in message
-    assert message.endswith("Switch compression off on the server.")
+    assert message.endswith("not announced. Switch compression off on the server.")
 
 
 def test_a_server_that_says_identity_does_not_compress(case: Case, published: Upload) -> None:
