@@ -65,15 +65,25 @@ def read_ledger(store: Store, notary: Notary) -> Read:
     present = store.read(LEDGER_KEY)
     if present is None:
         return Read(ledger=Ledger(), state=State(), tag=None, data=b"")
-    signed = _parsed(SignedLedger, present.data, LEDGER_KEY)
+    ledger = signed_ledger(store, notary, present.data)
+    state = replayed(_checkpoint(store, ledger), ledger)
+    return Read(ledger=ledger, state=state, tag=present.tag, data=present.data)
+
+
+def signed_ledger(store: Store, notary: Notary, data: bytes) -> Ledger:
+    """Return the ledger that *data* from the store is, without what it adds up to.
+
+    Raises:
+        LedgerError: it is not a ledger.
+        SignatureError: nobody who is trusted signed it.
+    """
+    signed = _parsed(SignedLedger, data, LEDGER_KEY)
     try:
         notary.check(signed)
     except SignatureError as error:
         error.where = error.where or f"{store.address}: {LEDGER_KEY}"
         raise
-    ledger = _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
-    state = replayed(_checkpoint(store, ledger), ledger)
-    return Read(ledger=ledger, state=state, tag=present.tag, data=present.data)
+    return _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
 
 
 def append(
@@ -124,6 +134,22 @@ def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
         for event in _sealed(store, SealedEvents, segment.key, segment.sha256).events
     ]
     return (*sealed, *ledger.events)
+
+
+def was_once(store: Store, ledger: Ledger, older: Ledger) -> bool:
+    """Whether the store's *ledger* was *older* once: whether that has no other events.
+
+    Raises:
+        LedgerError: a segment is gone or was changed.
+    """
+    count = len(older.segments)
+    if ledger.segments[:count] != older.segments:
+        return False
+    following = ledger.events
+    if count < len(ledger.segments):
+        segment = ledger.segments[count]
+        following = _sealed(store, SealedEvents, segment.key, segment.sha256).events
+    return following[: len(older.events)] == older.events
 
 
 def replayed(state: State, ledger: Ledger) -> State:
