@@ -1,28 +1,19 @@
-"""Indexes are pure functions of the ledger, and writing them repairs whatever is there."""
+"""Indexes are pure functions of the ledger."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.effects.store import LocalStore
-from pipeline.errors import ConflictError, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.model.base import pretty_json
 from pipeline.model.ledger import Event, Ledger
 from pipeline.model.versions import InterpreterVersion, Level
-from pipeline.publish.projections import (
-    ATTEMPTS,
-    project,
-    projections,
-    stale_indexes,
-    uv_index,
-    versions_index,
-)
+from pipeline.publish.projections import projections, uv_index, versions_index
 from tests.factories import (
     BASE_URL,
     changed,
@@ -37,7 +28,6 @@ BOTH = ("linux-x86_64", "linux-aarch64")
 PLATFORMS = make_config().platforms
 VERSIONS = "pypy/versions.json"
 UV = "pypy/uv.json"
-Meanwhile = Callable[[LocalStore], None]
 
 
 def versions_of(*events: Event) -> list[dict[str, Any]]:
@@ -53,44 +43,6 @@ def uv_of(*events: Event) -> dict[str, dict[str, Any]]:
 def named(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return which releases are listed, in order."""
     return [(entry["pypy_version"], entry["python_version"]) for entry in entries]
-
-
-def put_ledger(store: LocalStore, ledger: Ledger) -> None:
-    """Make *ledger* the store's."""
-    present = store.read("ledger.json")
-    tag = None if present is None else present.tag
-    store.replace("ledger.json", pretty_json(ledger), tag=tag, content_type="application/json")
-
-
-def public(store: LocalStore) -> dict[str, bytes]:
-    """Return the store's indexes."""
-    return {
-        path.relative_to(store.root).as_posix(): path.read_bytes()
-        for path in store.root.glob("*/*.json")
-        if not path.parent.name.startswith(".")
-    }
-
-
-class BusyStore(LocalStore):
-    """A store in which something happens just before an index is written."""
-
-    def __init__(self, root: Path, *meanwhile: Meanwhile) -> None:
-        super().__init__(root)
-        self.meanwhile = list(meanwhile)
-
-    def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
-        """Let it happen, then write."""
-        if self.meanwhile:
-            self.meanwhile.pop(0)(LocalStore(self.root))
-        super().replace(key, data, tag=tag, content_type=content_type)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    """A store with one release."""
-    store = LocalStore(tmp_path / "store")
-    put_ledger(store, make_ledger(make_event()))
-    return store
 
 
 def test_a_release_is_listed_with_upstreams_keys_and_a_digest() -> None:
@@ -423,115 +375,6 @@ def test_the_same_ledger_gives_the_same_bytes_and_stays_as_it_is() -> None:
 
     assert first == second
     assert pretty_json(ledger) == before
-
-
-def test_the_indexes_are_written_and_named(store: LocalStore) -> None:
-    changed_keys = project(store, PLATFORMS, BASE_URL)
-
-    ledger = make_ledger(make_event())
-    assert changed_keys == [VERSIONS, UV]
-    assert public(store) == projections(ledger, PLATFORMS, BASE_URL)
-
-
-def test_projecting_again_writes_nothing(store: LocalStore) -> None:
-    project(store, PLATFORMS, BASE_URL)
-    before = {path: path.stat() for path in store.root.glob("pypy/*")}
-
-    again = project(store, PLATFORMS, BASE_URL)
-
-    assert again == []
-    assert {path: path.stat() for path in before} == before
-
-
-@pytest.mark.parametrize("data", [b"[]\n", b"", b"\xff", None], ids=["other", "cut", "rot", "gone"])
-def test_an_index_that_is_not_the_ledgers_is_repaired(
-    store: LocalStore, data: bytes | None
-) -> None:
-    project(store, PLATFORMS, BASE_URL)
-    good = public(store)
-    (store.root / VERSIONS).unlink()
-    if data is not None:
-        (store.root / VERSIONS).write_bytes(data)
-
-    repaired = project(store, PLATFORMS, BASE_URL)
-
-    assert repaired == [VERSIONS]
-    assert public(store) == good
-
-
-@pytest.mark.parametrize("data", [b"[]\n", None], ids=["other", "gone"])
-def test_stale_indexes_are_named_and_left_as_they_are(
-    store: LocalStore, data: bytes | None
-) -> None:
-    project(store, PLATFORMS, BASE_URL)
-    (store.root / VERSIONS).unlink()
-    if data is not None:
-        (store.root / VERSIONS).write_bytes(data)
-    before = public(store)
-
-    stale = stale_indexes(store, PLATFORMS, BASE_URL)
-
-    assert stale == [VERSIONS]
-    assert public(store) == before
-
-
-def test_of_a_store_that_is_as_it_should_be_nothing_is_stale(store: LocalStore) -> None:
-    assert stale_indexes(store, PLATFORMS, BASE_URL) == [VERSIONS, UV]
-
-    project(store, PLATFORMS, BASE_URL)
-
-    assert stale_indexes(store, PLATFORMS, BASE_URL) == []
-
-
-def test_an_event_that_comes_while_indexes_are_written_is_in_them(tmp_path: Path) -> None:
-    later = make_ledger(make_event(), make_event(version="7.3.24"))
-    store = BusyStore(tmp_path / "store")
-    put_ledger(store, make_ledger(make_event()))
-    store.meanwhile = [lambda plain: put_ledger(plain, later)]
-
-    project(store, PLATFORMS, BASE_URL)
-
-    assert public(store) == projections(later, PLATFORMS, BASE_URL)
-    assert named(json.loads(public(store)[VERSIONS]))[0] == ("7.3.24", "3.11.15")
-
-
-def test_newer_indexes_that_another_wrote_meanwhile_are_not_undone(tmp_path: Path) -> None:
-    later = make_ledger(make_event(), make_event(version="7.3.24"))
-    store = BusyStore(tmp_path / "store")
-    put_ledger(store, make_ledger(make_event()))
-
-    def publish(plain: LocalStore) -> None:
-        put_ledger(plain, later)
-        project(plain, PLATFORMS, BASE_URL)
-
-    store.meanwhile = [publish]
-
-    project(store, PLATFORMS, BASE_URL)
-
-    assert public(store) == projections(later, PLATFORMS, BASE_URL)
-
-
-def test_indexes_that_others_keep_changing_are_given_up(tmp_path: Path) -> None:
-    store = BusyStore(tmp_path / "store")
-    put_ledger(store, make_ledger(make_event()))
-    numbers = iter(range(10_000))
-
-    def spoil(plain: LocalStore) -> None:
-        present = plain.read(VERSIONS)
-        tag = None if present is None else present.tag
-        plain.replace(VERSIONS, str(next(numbers)).encode(), tag=tag, content_type="text/plain")
-
-    store.meanwhile = [spoil] * (ATTEMPTS + 1)
-
-    with pytest.raises(ConflictError, match="changed by others all the time"):
-        project(store, PLATFORMS, BASE_URL)
-
-
-def test_a_changed_address_changes_every_index(store: LocalStore) -> None:
-    project(store, PLATFORMS, BASE_URL)
-
-    assert project(store, PLATFORMS, "https://mirror.example") == [VERSIONS, UV]
-    assert all(b"https://mirror.example/pypy/" in data for data in public(store).values())
 
 
 def test_a_changed_event_would_change_the_indexes() -> None:
