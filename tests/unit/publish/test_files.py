@@ -381,9 +381,7 @@ def test_a_mirror_that_kept_another_good_signature_is_as_good(both: Case, direct
 
 
 @pytest.mark.parametrize("bad", [b"a bad signature", b""], ids=["bad", "empty"])
-def test_a_bad_signature_that_is_there_is_refused(
-    case: Case, directory: Path, bad: bytes
-) -> None:
+def test_a_bad_signature_that_is_there_is_refused(case: Case, directory: Path, bad: bytes) -> None:
     store = case.stores[0]
     (store.root / PLACE).mkdir(parents=True)
     (store.root / PLACE / "SHA256SUMS.asc").write_bytes(bad)

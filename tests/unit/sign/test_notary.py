@@ -132,9 +132,7 @@ def test_a_trusted_key_that_is_not_in_the_keyring_is_asked_for(world: World) -> 
         pytest.param({"fingerprint": OTHER_KEY}, id="claims-another-trusted-key"),
     ],
 )
-def test_a_ledger_that_was_changed_is_not_believed(
-    world: World, override: dict[str, str]
-) -> None:
+def test_a_ledger_that_was_changed_is_not_believed(world: World, override: dict[str, str]) -> None:
     ledger = notary_of(world).signed(PAYLOAD)
     notary = notary_of(world, KEY, OTHER_KEY)
 
