@@ -153,14 +153,14 @@ def input_key(ctx: Context, release: ReleasePlan) -> str | None:
     """
     keys = {}
     for job in release.jobs:
-        ctx = ctx.for_platform(job.platform.identifier)
+        its = ctx.for_platform(job.platform.identifier)
         try:
-            source = _source(ctx, job)
-            environment = _translation_environment(ctx, job)
+            source = _source(its, job)
+            environment = _translation_environment(its, job)
         except NotFinished:
             return None
-        key = _translation_key(ctx, job, source.record, environment)
-        keys[job.identifier] = package_stage.input_key(ctx, job, key, environment.digest)
+        key = _translation_key(its, job, source.record, environment)
+        keys[job.identifier] = package_stage.input_key(its, job, key, environment.digest)
     return package_stage.release_input_key(keys)
 
 
