@@ -366,6 +366,8 @@ def _publish(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rel
         state = read_ledger(channel.store, channel.notary).state
         refuse_other_release(state, signed.product, signed.release, signed.manifest.sha256)
         known = state.find(signed.product, signed.release)
+        if known is not None:
+            existing(state, signed.product, signed.release)  # a pruned one is not put again
         # What the ledger lists is what the public has; only that is compared then.
         wanted = outcome.files if known is None else known.published.files or outcome.files
         upload = publish_stage.Upload(
