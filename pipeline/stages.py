@@ -235,6 +235,7 @@ def _translation_key(ctx: Context, job: Job, source: SourceTree, environment: En
 def _translation_environment(ctx: Context, job: Job) -> Environment:
     with _located(Stage.TRANSLATE, job.identifier):
         if not ctx.dry_run:
+            require_fit(ctx, job)
             return ready_environment(ctx, job.environment, job.placement)
         recorded = recorded_environment(ctx, job.environment, job.placement)
         if recorded is None:

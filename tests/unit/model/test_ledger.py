@@ -23,6 +23,7 @@ from pipeline.model.ledger import (
     Unyanked,
     Yanked,
     compacted,
+    last_nightly,
     newest_nightly,
     replay,
 )
@@ -368,3 +369,15 @@ def test_a_nightly_that_is_not_offered_is_not_the_newest(
 
 def test_without_a_nightly_there_is_no_newest() -> None:
     assert newest_nightly(make_state(make_event()), "pypy3.11") is None
+
+
+@pytest.mark.parametrize(("kind", "number"), [(Yanked, 2), (Pruned, 1)])
+def test_the_last_nightly_is_the_newest_whose_files_are_there(
+    kind: type[Yanked] | type[Pruned], number: int
+) -> None:
+    old, new = nightlies(1, 2)
+
+    last = last_nightly(make_state(old, new, later(kind, new)), "pypy3.11")
+
+    assert last is not None
+    assert last.source.number == number
