@@ -318,7 +318,7 @@ class GithubReleases:
         insist(
             self._retry,
             f"edit {release.tag_name}",
-            lambda: self._write("PATCH", url, json=fields),
+            lambda: _parsed(self._write("PATCH", url, json=fields), GithubRelease),
         )
 
     def _url(self, *parts: str | int) -> str:
@@ -397,8 +397,11 @@ class GithubReleases:
         def attempt() -> None:
             self._keep_pace()
             with self._send("DELETE", url) as answer:
-                if answer.status_code != HTTPStatus.NOT_FOUND:
-                    self._check(answer)
+                if answer.status_code == HTTPStatus.NOT_FOUND:
+                    return
+                self._check(answer)
+                if answer.status_code != HTTPStatus.NO_CONTENT:
+                    raise _nonsense(answer)
 
         insist(self._retry, f"DELETE {url}", attempt)
 
@@ -557,8 +560,12 @@ def _parsed(answer: requests.Response, model: type[T]) -> T:
     try:
         return TypeAdapter(model).validate_json(answer.content)
     except ValidationError as error:
-        msg = f"HTTP {answer.status_code} with an answer that is not the API's"
-        raise RetryableError(msg) from error
+        raise _nonsense(answer) from error
+
+
+def _nonsense(answer: requests.Response) -> RetryableError:
+    """Return what to raise for an answer that a proxy gave instead of GitHub, or a part of one."""
+    return RetryableError(f"HTTP {answer.status_code} with an answer that is not the API's")
 
 
 def _fields(announcement: Announcement) -> dict[str, Any]:
