@@ -21,12 +21,12 @@ from pipeline.effects.http import HttpClient
 from pipeline.effects.native_engine import NativeEngine
 from pipeline.effects.process import ProcessRunner
 from pipeline.effects.public import HttpView
-from pipeline.effects.retry import RetryPolicy
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, DestinationError
 from pipeline.model.configs import ChannelConfig, Config, GithubConfig
 from pipeline.model.platforms import Worker
 from pipeline.plan import Workers, channel_config
+from pipeline.publish.copies import GITHUB_RETRY
 from pipeline.publish.sites import OpenChannel, Site
 from pipeline.sign.notary import channel_notary
 
@@ -107,7 +107,7 @@ def _github(config: GithubConfig | None) -> GithubReleases | None:
             f"has no {config.variable}. Put a token with the right contents:write there."
         )
         raise DestinationError(msg)
-    return GithubReleases(config, token, RetryPolicy())
+    return GithubReleases(config, token, GITHUB_RETRY)
 
 
 def _engines(

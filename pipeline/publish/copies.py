@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pipeline.effects.context import Context
 from pipeline.effects.github import Releases
@@ -20,7 +21,9 @@ from pipeline.model.ledger import Release, State
 from pipeline.publish.github import PageChange, ReleasePage, publish_on_github
 from pipeline.publish.sites import OpenChannel, Site
 
-NOTES = """\
+# An hourly limit is worth a wait; what was sent so far is not sent again in any case.
+GITHUB_RETRY: Final = RetryPolicy(longest_wait=900.0)
+NOTES: Final = """\
 {interpreter} {interpreter_version}, language version {language_version}, from `{revision}`.
 
 These are copies of <{url}>, with equal digests. To check them:
@@ -100,7 +103,7 @@ def _copy(ctx: Context, site: Site, page: ReleasePage, releases: Releases) -> Pa
             key = naming.store_key(page.product, page.release, artifact.filename)
             return _fetched(receive, key, artifact, Path(temporary))
 
-        change = publish_on_github(releases, page, path_of, RetryPolicy())
+        change = publish_on_github(releases, page, path_of, GITHUB_RETRY)
         if change.is_none:
             step.skip("it is there already")
     return change
