@@ -94,6 +94,19 @@ class OciNames(Model):
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+class DownstreamNames(Model):
+    """A platform by the names of those who install or build with our archives; None: not theirs.
+
+    ``pyenv`` is what python-build's function ``pypy_architecture`` says there, ``wheel`` the
+    platform in cibuildwheel's identifiers, ``bashbrew`` the architecture of Docker's official
+    images.
+    """
+
+    pyenv: str | None = None
+    wheel: Annotated[str, StringConstraints(pattern="^(manylinux|macosx|win)_")] | None = None
+    bashbrew: str | None = None
+
+
 class Platform(Model):
     """One row of the platform table.
 
@@ -128,6 +141,7 @@ class Platform(Model):
     emulator: Annotated[str, StringConstraints(pattern="^qemu-")] | None = None
     versions_json: IndexNames
     uv: UvNames
+    downstream: DownstreamNames = DownstreamNames()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
