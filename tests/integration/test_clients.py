@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 PACKAGES = ("pypy3", "pypy3-lib", "python3-pip-whl", "python3-setuptools-whl")
 PLATFORM = "linux-x86_64"
+# A version of which python-build has no definition of its own to fall back on.
+UNKNOWN = "7.99.0"
 NUMBER, REVISION = 188_288, "0123456789ab"
 # Debian's own refuses to work outside of a virtual environment.
 ENSUREPIP = """\
@@ -257,9 +259,9 @@ def install(python_build: Path, world: World, tmp_path: Path) -> PythonBuild:
 
 def test_python_build_installs_from_our_definition(install: PythonBuild) -> None:
     world = install.world
-    world.write(world.release("7.3.11"))
+    world.write(world.release(UNKNOWN))
 
-    install(f"{world.pypy.interpreter}-7.3.11")
+    install(f"{world.pypy.interpreter}-{UNKNOWN}")
 
     python = install.prefix / "bin" / "python"
     assert run(python, "-c", REPORT).stdout.split() == ["PyPy", "8"]
@@ -277,14 +279,14 @@ def test_python_build_installs_the_newest_nightly(install: PythonBuild) -> None:
 
 def test_python_build_refuses_an_archive_that_was_altered(install: PythonBuild) -> None:
     world = install.world
-    event = world.release("7.3.11")
+    event = world.release(UNKNOWN)
     world.write(event)
     (archive,) = (world.store.root / "pypy" / event.release).iterdir()
     archive.chmod(0o644)
     with archive.open("ab") as stream:
         stream.write(b"one more")
 
-    done = install(f"{world.pypy.interpreter}-7.3.11", check=False)
+    done = install(f"{world.pypy.interpreter}-{UNKNOWN}", check=False)
 
     assert done.returncode != 0
     assert "checksum mismatch" in done.stderr
@@ -293,10 +295,10 @@ def test_python_build_refuses_an_archive_that_was_altered(install: PythonBuild) 
 
 def test_python_build_does_not_know_a_yanked_release(install: PythonBuild) -> None:
     world = install.world
-    event = world.release("7.3.11")
+    event = world.release(UNKNOWN)
     world.write(event, later(Yanked, event))
 
-    done = install(f"{world.pypy.interpreter}-7.3.11", check=False)
+    done = install(f"{world.pypy.interpreter}-{UNKNOWN}", check=False)
 
     assert done.returncode != 0
     assert "definition not found" in done.stderr
@@ -304,9 +306,9 @@ def test_python_build_does_not_know_a_yanked_release(install: PythonBuild) -> No
 
 def test_python_build_says_for_which_platforms_there_is_an_archive(install: PythonBuild) -> None:
     world = install.world
-    world.write(make_event(world.pypy.interpreter, "7.3.11", ("linux-aarch64", "macos-arm64")))
+    world.write(make_event(world.pypy.interpreter, UNKNOWN, ("linux-aarch64", "macos-arm64")))
 
-    done = install(f"{world.pypy.interpreter}-7.3.11", check=False)
+    done = install(f"{world.pypy.interpreter}-{UNKNOWN}", check=False)
 
     assert done.returncode != 0
     assert "has no archive for linux64" in done.stderr
@@ -331,8 +333,9 @@ class Uv:
     directory: Path
 
     def __call__(self) -> "subprocess.CompletedProcess[str]":
-        """Install PyPy from scratch."""
-        shutil.rmtree(self.directory / "pythons", ignore_errors=True)
+        """Install PyPy from scratch; uv's cache would have the index for its ``max-age``."""
+        for name in ("pythons", "cache"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
         return run(
             *("uv", "python", "install", self.world.pypy.interpreter, "--no-bin"),
             check=False,
@@ -491,7 +494,7 @@ def test_setup_python_installs_the_newest_release(setup_python: SetupPython) -> 
 
     setup_python(world.pypy.interpreter)
 
-    assert setup_python.output["python-version"] == f"{world.pypy.interpreter}-7.3.11"
+    assert setup_python.output["python-version"] == f"{world.pypy.interpreter}.16-7.3.11"
     python = setup_python.output["python-path"]
     assert run(python, "-c", REPORT).stdout.startswith("PyPy")
 
@@ -503,7 +506,7 @@ def test_setup_python_gets_the_previous_release_after_a_yank(setup_python: Setup
 
     setup_python(world.pypy.interpreter)
 
-    assert setup_python.output["python-version"] == f"{world.pypy.interpreter}-7.3.11"
+    assert setup_python.output["python-version"] == f"{world.pypy.interpreter}.16-7.3.11"
 
 
 def test_setup_python_does_not_find_what_is_yanked(setup_python: SetupPython) -> None:
@@ -514,7 +517,7 @@ def test_setup_python_does_not_find_what_is_yanked(setup_python: SetupPython) ->
     done = setup_python(f"{world.pypy.interpreter}-v7.3.12", check=False)
 
     assert done.returncode != 0
-    assert "(7.3.12) with arch x64 not found" in done.stdout
+    assert "(v7.3.12) with arch x64 not found" in done.stdout
 
 
 def test_setup_python_installs_the_newest_nightly(setup_python: SetupPython) -> None:
