@@ -69,7 +69,7 @@ class CrossToolchain(Model):
 
 
 class IndexNames(Model):
-    """A platform in upstream's ``versions.json``."""
+    """A platform in upstream's ``versions.json``, by names that its readers know."""
 
     arch: str
     platform: str
@@ -139,7 +139,7 @@ class Platform(Model):
     debian_arch: str | None = None
     oci: OciNames | None = None
     emulator: Annotated[str, StringConstraints(pattern="^qemu-")] | None = None
-    versions_json: IndexNames
+    versions_json: IndexNames | None = None
     uv: UvNames
     downstream: DownstreamNames = DownstreamNames()
 

@@ -5,7 +5,8 @@ downloads.python.org/pypy/versions.json), and more keys, which the readers we kn
 file ``sha256``, ``size`` and ``glibc_floor``, of each entry ``checksums`` and ``signature``.
 
 These readers take every entry for one that may be installed, whatever a further key says. So a
-yanked release is not here at all, but in ``yanked.json``.
+yanked release is not here at all, but in ``yanked.json``. Platforms that they do not know are left
+out too: docker-library's script stops at an architecture that it has no name for.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def versions_index(view: View, product: str) -> list[dict[str, Any]]:
 
     ``latest_pypy`` is true on the newest final release of each full language version.
     """
-    releases = offered_releases(view, product)
+    releases = [item for item in offered_releases(view, product) if _is_known(view, item)]
     latest: dict[str, Release] = {}
     for item in releases:
         if item.published.stable:
@@ -48,6 +49,11 @@ def versions_index(view: View, product: str) -> list[dict[str, Any]]:
         for item in releases
     ]
     return entries + [_nightly_entry(view, item) for item in _nightlies(view, product)]
+
+
+def _is_known(view: View, release: Release) -> bool:
+    """Whether there is an archive for a platform that the readers know."""
+    return any(platform.versions_json for _, platform in view.archives(release.published))
 
 
 def _entry(view: View, release: Release, *, is_latest: bool) -> dict[str, Any]:
@@ -85,10 +91,13 @@ def _common(view: View, event: Published) -> dict[str, Any]:
 def _files(view: View, event: Published) -> Iterator[dict[str, str | int]]:
     floors = glibc_floors(event)
     for artifact, platform in view.archives(event):
+        names = platform.versions_json
+        if names is None:
+            continue
         file: dict[str, str | int] = {
             "filename": artifact.filename,
-            "arch": platform.versions_json.arch,
-            "platform": platform.versions_json.platform,
+            "arch": names.arch,
+            "platform": names.platform,
             "download_url": view.url(event, artifact.filename),
             "sha256": artifact.sha256,
             "size": artifact.size,
@@ -100,7 +109,7 @@ def _files(view: View, event: Published) -> Iterator[dict[str, str | int]]:
 def _nightlies(view: View, product: str) -> list[Release]:
     """Return the newest nightly of each short language version, newest language first."""
     newest: dict[str, Release] = {}
-    ordered = newest_nightlies(view, product).values()
-    for item in sorted(ordered, key=lambda item: nightly_order(item.published)):
+    found = [item for item in newest_nightlies(view, product).values() if _is_known(view, item)]
+    for item in sorted(found, key=lambda item: nightly_order(item.published)):
         newest[python_version(item.published)] = item
     return [newest[version] for version in sorted(newest, key=numbers, reverse=True)]

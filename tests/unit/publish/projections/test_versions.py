@@ -9,7 +9,16 @@ from hypothesis import given
 from pipeline.model.ledger import Event, Promoted, State, Unyanked, Yanked, replay
 from pipeline.model.versions import InterpreterVersion
 from pipeline.publish.projections.versions import versions_index
-from tests.factories import BASE_URL, changed, digest, later, make_event, make_nightly, make_view
+from tests.factories import (
+    BASE_URL,
+    changed,
+    digest,
+    later,
+    make_config,
+    make_event,
+    make_nightly,
+    make_view,
+)
 from tests.unit.publish.projections.histories import LINUX, Drawn, drawn_histories, view_of
 
 
@@ -68,7 +77,7 @@ def test_the_floor_is_that_of_the_release_not_of_todays_table() -> None:
 
 
 def test_a_platform_without_glibc_has_no_floor() -> None:
-    (entry,) = versions_of(make_event(platforms=("macos-arm64", "linux-musl-x86_64")))
+    (entry,) = versions_of(make_event(platforms=("macos-arm64", "windows-x86_64")))
 
     assert len(entry["files"]) == 2
     assert all("glibc_floor" not in file for file in entry["files"])
@@ -80,6 +89,32 @@ def test_of_windows_the_zip_file_is_listed() -> None:
     (file,) = entry["files"]
     assert file["filename"] == "pypy3.11-v7.3.23-win64.zip"
     assert (file["arch"], file["platform"]) == ("x64", "win64")
+
+
+# Of those that read it, docker-library's script has the fewest names; it stops at others.
+KNOWN_ARCHES = {"aarch64", "arm64", "i686", "s390x", "x64"}
+KNOWN_PLATFORMS = {"darwin", "linux", "win64"}
+
+
+def test_platforms_that_readers_do_not_know_are_left_out() -> None:
+    (entry,) = versions_of(make_event(platforms=tuple(make_config().platforms)))
+
+    assert {file["arch"] for file in entry["files"]} == KNOWN_ARCHES
+    assert {file["platform"] for file in entry["files"]} == KNOWN_PLATFORMS
+    assert len(entry["files"]) == 7
+
+
+def test_a_release_without_a_platform_that_readers_know_is_left_out() -> None:
+    """It would take the place of the latest, and have nothing to install."""
+    entries = versions_of(
+        make_event(version="7.3.24", platforms=("linux-riscv64",)),
+        make_event(version="7.3.23"),
+        make_nightly(188_289, platforms=("linux-riscv64",)),
+    )
+
+    assert [(entry["pypy_version"], entry["latest_pypy"]) for entry in entries] == [
+        ("7.3.23", True)
+    ]
 
 
 def test_releases_are_listed_newest_first_by_version_not_by_time() -> None:
