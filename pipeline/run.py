@@ -28,6 +28,7 @@ from pipeline.stages import (
     input_key,
     make_job,
     make_release,
+    write_projections,
 )
 
 
@@ -129,6 +130,10 @@ class _Run:
         if last is None or last.input_key != self._input_key(release):
             return False
         self.unchanged.append((release.release, last))
+        if self.last is Stage.PROJECTIONS:
+            # The run that published it may have been killed before the indexes knew it.
+            with self.gathered(release.release):
+                write_projections(self.ctx, self.channel)
         return True
 
     def _input_key(self, release: ReleasePlan) -> str | None:

@@ -37,6 +37,7 @@ from pipeline.package.assembly import Translated
 from pipeline.plan import Job, ReleasePlan
 from pipeline.preflight import require_fit, require_runnable
 from pipeline.publish import files as publish_stage
+from pipeline.publish.copies import Copied, copy_releases
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
 from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.project import project, stale_indexes
@@ -127,6 +128,7 @@ class ReleaseOutcome:
     event: Published | None = None
     is_new: bool = False
     changed_indexes: tuple[str, ...] = ()
+    copied: tuple[Copied, ...] = ()
 
 
 def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
@@ -186,7 +188,8 @@ def make_release(
     outcome = _record(ctx, outcome, channel)
     if not _reaches(last, Stage.PROJECTIONS):
         return outcome
-    return replace(outcome, changed_indexes=tuple(_project(ctx, channel)))
+    outcome = replace(outcome, changed_indexes=tuple(write_projections(ctx, channel)))
+    return replace(outcome, copied=_copy(ctx, outcome, channel))
 
 
 def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) -> Manifest:
@@ -417,7 +420,8 @@ def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rele
     return replace(outcome, event=event, is_new=new is not None)
 
 
-def _project(ctx: Context, channel: OpenChannel) -> list[str]:
+def write_projections(ctx: Context, channel: OpenChannel) -> list[str]:
+    """Make every index what the ledger says; return the addresses of those that changed."""
     if ctx.dry_run:
         if stale_indexes(ctx.config, channel.sites, channel.notary):
             raise NotFinished(Stage.PROJECTIONS)
@@ -427,6 +431,16 @@ def _project(ctx: Context, channel: OpenChannel) -> list[str]:
         if not changed:
             step.skip("every index is what the ledger says")
     return changed
+
+
+def _copy(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> tuple[Copied, ...]:
+    """Copy the release to GitHub, if the channel has a place there."""
+    if channel.github is None or ctx.dry_run:
+        return ()
+    release = outcome.release.release
+    with _located(Stage.PROJECTIONS, release):
+        state = read_ledger(channel.store, channel.notary).state
+        return tuple(copy_releases(ctx, channel, state, channel.github, {release}))
 
 
 def _once(

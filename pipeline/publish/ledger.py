@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -128,11 +129,7 @@ def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
     Raises:
         LedgerError: a segment is gone or was changed.
     """
-    sealed = [
-        event
-        for segment in ledger.segments
-        for event in _sealed(store, SealedEvents, segment.key, segment.sha256).events
-    ]
+    sealed = [event for segment in ledger.segments for event in _sealed(store, segment)]
     return (*sealed, *ledger.events)
 
 
@@ -147,8 +144,7 @@ def was_once(store: Store, ledger: Ledger, older: Ledger) -> bool:
         return False
     following = ledger.events
     if count < len(ledger.segments):
-        segment = ledger.segments[count]
-        following = _sealed(store, SealedEvents, segment.key, segment.sha256).events
+        following = _sealed(store, ledger.segments[count])
     return following[: len(older.events)] == older.events
 
 
@@ -169,7 +165,7 @@ def _has(store: Store, ledger: Ledger, event: Event) -> bool:
     """Whether *event* is in the ledger, also where it was sealed at once."""
     for segment in ledger.segments:
         if segment.first <= event.sequence <= segment.last:
-            return event in _sealed(store, SealedEvents, segment.key, segment.sha256).events
+            return event in _sealed(store, segment)
     return event in ledger.events
 
 
@@ -211,14 +207,20 @@ def _put(store: Store, key: str, data: bytes) -> None:
 
 def _checkpoint(store: Store, ledger: Ledger) -> State:
     point = ledger.checkpoint
-    state = State() if point is None else _sealed(store, State, point.key, point.sha256)
+    state = State() if point is None else _state(_fetched(store, point.key, point.sha256))
     if state.sequence != ledger.sealed:
         msg = f"{LEDGER_KEY}: {ledger.sealed} events are sealed, its checkpoint has another number."
         raise LedgerError(msg)
     return state
 
 
-def _sealed(store: Store, model: type[M], key: str, sha256: str) -> M:
+def _sealed(store: Store, segment: Segment) -> tuple[Event, ...]:
+    data = _fetched(store, segment.key, segment.sha256)
+    return _parsed(SealedEvents, data, segment.key).events
+
+
+def _fetched(store: Store, key: str, sha256: str) -> bytes:
+    """Return a sealed file, whose digest the signed ledger has."""
     present = store.read(key)
     if present is None or _digest(present.data) != sha256:
         found = "nothing" if present is None else f"sha256 {_digest(present.data)}"
@@ -227,7 +229,13 @@ def _sealed(store: Store, model: type[M], key: str, sha256: str) -> M:
             "Nothing was touched; restore it from a mirror or a copy."
         )
         raise LedgerError(msg)
-    return _parsed(model, present.data, key)
+    return present.data
+
+
+@lru_cache(maxsize=2)
+def _state(data: bytes) -> State:
+    """Parse a checkpoint; one run reads the same one several times, and it may have megabytes."""
+    return _parsed(State, data, "a checkpoint")
 
 
 def _parsed(model: type[M], data: bytes, key: str) -> M:

@@ -403,13 +403,15 @@ def test_the_public_asks_as_browsers_do_and_gets_bytes_as_they_were_sent(
 ) -> None:
     """A server that compresses is found out only if it is allowed to."""
     network.answers = [answer(b"zipped", Content_Encoding="gzip")]
+    body = network.answers[0].raw  # type: ignore[union-attr]
 
     received = client.receive(URL, tmp_path / "a", limit=LIMIT)
 
     assert received.content_encoding == "gzip"
     assert (tmp_path / "a").read_bytes() == b"zipped"
     assert network.options[0]["headers"] == ANY_ENCODING
-    assert network.given[0].raw.options == {"decode_content": False}
+    assert isinstance(body, Body)
+    assert body.options == {"decode_content": False}
 
 
 @pytest.mark.parametrize(

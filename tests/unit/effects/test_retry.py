@@ -1,88 +1,124 @@
-"""When something is tried again, how often, and how long is waited."""
+"""The one policy of retries: how often, after which waits, and what is never tried again."""
+
+from collections.abc import Callable
+from email.utils import format_datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.effects.retry import GaveUpError, RetryableError, RetryPolicy, asked_wait
+from tests.fakes import NOW
 
 
-class Action:
-    """Fails as often as there are faults, then gives its result."""
+def failing(*outcomes: Exception | str) -> Callable[[], str]:
+    """Return an action that meets *outcomes* in turn."""
+    left = list(outcomes)
 
-    def __init__(self, *faults: Exception) -> None:
-        self.faults = list(faults)
-        self.calls = 0
+    def action() -> str:
+        outcome = left.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def __call__(self) -> str:
-        """Try it."""
-        self.calls += 1
-        if self.faults:
-            raise self.faults.pop(0)
-        return "done"
+    return action
 
 
-@pytest.fixture
-def slept() -> list[float]:
-    return []
+def test_what_succeeds_is_done_once_and_without_a_wait() -> None:
+    slept: list[float] = []
+
+    result = RetryPolicy(sleep=slept.append).call("get x", failing("done"))
+
+    assert (result, slept) == ("done", [])
 
 
-def policy(slept: list[float], attempts: int = 5) -> RetryPolicy:
-    """Return a policy that only notes how long it would wait."""
-    return RetryPolicy(attempts=attempts, sleep=slept.append)
+def test_waits_double_up_to_the_longest() -> None:
+    slept: list[float] = []
+    policy = RetryPolicy(attempts=5, first_wait=2, longest_wait=10, sleep=slept.append)
+
+    result = policy.call("get x", failing(*[RetryableError("reset")] * 4, "done"))
+
+    assert (result, slept) == ("done", [2, 4, 8, 10])
 
 
-def test_what_works_is_tried_once(slept: list[float]) -> None:
-    action = Action()
+@pytest.mark.parametrize(
+    ("asked", "slept"),
+    [
+        pytest.param(7, 7, id="as-asked"),
+        pytest.param(0, 0, id="at-once"),
+        pytest.param(86400, 10, id="no-longer-than-the-longest"),
+    ],
+)
+def test_the_server_says_how_long_to_wait(asked: float, slept: float) -> None:
+    waits: list[float] = []
+    policy = RetryPolicy(first_wait=2, longest_wait=10, sleep=waits.append)
 
-    assert policy(slept).call("it", action) == "done"
-    assert (action.calls, slept) == (1, [])
+    policy.call("get x", failing(RetryableError("later", asked), "done"))
 
-
-def test_waits_double_up_to_a_limit(slept: list[float]) -> None:
-    action = Action(*(RetryableError("busy") for _ in range(7)))
-
-    assert policy(slept, attempts=8).call("it", action) == "done"
-    assert slept == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
-
-
-@pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.5, 7.5), (3600.0, 60.0)])
-def test_a_server_is_waited_for_as_long_as_it_asks_within_limits(
-    slept: list[float], asked: float, waited: float
-) -> None:
-    policy(slept).call("it", Action(RetryableError("busy", asked)))
-
-    assert slept == [waited]
+    assert waits == [slept]
 
 
-def test_what_keeps_failing_is_given_up_with_the_last_fault(slept: list[float]) -> None:
-    action = Action(RetryableError("first"), RetryableError("second"), RetryableError("third"))
+def test_it_gives_up_with_the_last_cause_and_the_number_of_attempts() -> None:
+    slept: list[float] = []
+    policy = RetryPolicy(attempts=3, sleep=slept.append)
+    last = RetryableError("HTTP 503")
 
-    with pytest.raises(GaveUpError, match=r"^third \(3 attempts\)$") as caught:
-        policy(slept, attempts=3).call("it", action)
+    with pytest.raises(GaveUpError, match=r"^HTTP 503 \(3 attempts\)$") as raised:
+        policy.call("get x", failing(RetryableError("reset"), RetryableError("stall"), last))
 
-    assert str(caught.value.__cause__) == "third"
-    assert (action.calls, len(slept)) == (3, 2)
+    assert raised.value.__cause__ is last
+    assert len(slept) == 2
 
 
-def test_a_fault_that_will_not_pass_is_not_tried_again(slept: list[float]) -> None:
-    action = Action(ValueError("wrong"))
+def test_any_other_error_is_final() -> None:
+    slept: list[float] = []
 
-    with pytest.raises(ValueError, match="wrong"):
-        policy(slept).call("it", action)
+    with pytest.raises(ValueError, match="^wrong$"):
+        RetryPolicy(sleep=slept.append).call("get x", failing(ValueError("wrong"), "done"))
 
-    assert (action.calls, slept) == (1, [])
+    assert slept == []
+
+
+@given(attempts=st.integers(1, 12), faults=st.integers(0, 15))
+def test_there_are_never_more_attempts_than_allowed(attempts: int, faults: int) -> None:
+    slept: list[float] = []
+    policy = RetryPolicy(attempts=attempts, sleep=slept.append)
+    action = failing(*[RetryableError("reset")] * faults, "done")
+
+    try:
+        policy.call("get x", action)
+        gave_up = False
+    except GaveUpError:
+        gave_up = True
+
+    assert gave_up == (faults >= attempts)
+    assert len(slept) == min(faults, attempts - 1)
+    assert all(0 <= wait <= policy.longest_wait for wait in slept)
 
 
 @pytest.mark.parametrize(
     ("header", "wait"),
     [
-        pytest.param(None, None, id="nothing"),
-        pytest.param("120", 120.0, id="seconds"),
-        pytest.param("Sat, 21 Nov 2026 12:00:30 GMT", 30.0, id="date"),
-        pytest.param("Sat, 21 Nov 2026 11:00:00 GMT", 0.0, id="past"),
-        pytest.param("soon", None, id="nonsense"),
+        pytest.param(None, None, id="absent"),
+        pytest.param("120", 120, id="seconds"),
+        pytest.param("0", 0, id="at-once"),
+        pytest.param(format_datetime(NOW.replace(minute=1), usegmt=True), 60, id="date"),
+        pytest.param(format_datetime(NOW.replace(hour=11), usegmt=True), 0, id="date-that-passed"),
+        pytest.param("soon", None, id="word"),
         pytest.param("-5", None, id="negative"),
-        pytest.param("\u00b2", None, id="digit-that-is-no-number"),
+        pytest.param("1.5", None, id="fraction"),
+        pytest.param("٣", None, id="digit-of-another-script"),
+        pytest.param("", None, id="empty"),
     ],
 )
-def test_how_long_a_server_asks_to_wait(header: str | None, wait: float | None) -> None:
-    assert asked_wait(header, now=lambda: 1795262400.0) == wait
+def test_what_a_server_asks_for_is_understood_or_ignored(
+    header: str | None, wait: float | None
+) -> None:
+    assert asked_wait(header, NOW.timestamp) == wait
+
+
+@given(st.text() | st.from_regex(r"\A[0-9A-Za-z ,:+-]{0,40}\Z"))
+def test_no_header_of_a_server_breaks_the_policy(header: str) -> None:
+    wait = asked_wait(header, NOW.timestamp)
+
+    assert wait is None or wait >= 0
