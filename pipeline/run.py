@@ -28,6 +28,7 @@ from pipeline.stages import (
     input_key,
     make_job,
     make_release,
+    write_projections,
 )
 
 
@@ -103,6 +104,9 @@ class _Run:
         """Run a release's jobs, and then what makes it one."""
         if (known := self._same_nightly(release)) is not None:
             self.unchanged.append((release.release, known))
+            # The run that published it may have been killed before the indexes knew it.
+            with self.gathered(release.release):
+                write_projections(self.ctx, self.channel)
             return
         failed_before = len(self.failures)
         finished: list[JobOutcome] = []

@@ -186,7 +186,7 @@ def make_release(
     outcome = _record(ctx, outcome, channel)
     if not _reaches(last, Stage.PROJECTIONS):
         return outcome
-    return replace(outcome, changed_indexes=tuple(_project(ctx, channel)))
+    return replace(outcome, changed_indexes=tuple(write_projections(ctx, channel)))
 
 
 def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) -> Manifest:
@@ -414,7 +414,8 @@ def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rele
     return replace(outcome, event=event, is_new=new is not None)
 
 
-def _project(ctx: Context, channel: OpenChannel) -> list[str]:
+def write_projections(ctx: Context, channel: OpenChannel) -> list[str]:
+    """Make every index what the ledger says; return the addresses of those that changed."""
     if ctx.dry_run:
         if stale_indexes(ctx.config, channel.sites, channel.notary):
             raise NotFinished(Stage.PROJECTIONS)
