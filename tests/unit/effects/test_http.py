@@ -369,3 +369,16 @@ def test_a_server_without_a_time_gives_none(
     network.answers = [reply()]
 
     assert client.server_date("https://files.example") is None
+
+
+def test_an_error_knows_what_the_server_answered(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    """Whether there is nothing, or nobody may know, is not one thing to who asks for a ledger."""
+    network.answers = [answer(status=404)]
+
+    with pytest.raises(DownloadError) as caught:
+        client.receive(PIN.url, tmp_path / "received", limit=10)
+
+    assert caught.value.http_status == 404
+    assert DownloadError("x").http_status is None
