@@ -29,12 +29,13 @@ def record_pruned(channel: OpenChannel, releases: Iterable[Release], stamp: Stam
 
 
 def last_pruned(state: State) -> tuple[Release, ...]:
-    """Return what the last run pruned: all of one run have one time. Pure."""
-    times = [item.pruned.at for item in state.releases if item.pruned is not None]
-    last = max(times, default=None)
-    return tuple(
-        item for item in state.releases if item.pruned is not None and item.pruned.at == last
-    )
+    """Return what the last run pruned: all events of one run have one time. Pure.
+
+    The last is that of the newest event, whatever other machines' clocks said.
+    """
+    pruned = [(item, item.pruned) for item in state.releases if item.pruned is not None]
+    last = max((event for _, event in pruned), key=lambda event: event.sequence, default=None)
+    return tuple(item for item, event in pruned if last is not None and event.at == last.at)
 
 
 def remove_files(channel: OpenChannel, state: State, releases: Iterable[Release]) -> int:

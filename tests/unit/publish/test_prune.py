@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.effects.store import LocalStore
 from pipeline.errors import EventError, StoreError
-from pipeline.model.ledger import Pruned
+from pipeline.model.ledger import Event, Pruned, State, replay
 from pipeline.plan import channel_config
 from pipeline.publish.events import Stamp
 from pipeline.publish.ledger import read_ledger
@@ -39,6 +39,13 @@ def nightlies(channel: OpenChannel, tmp_path: Path) -> list[HandMade]:
         stores = [site.store for site in channel.sites]
         item.publish(stores, channel.notary, NOON + timedelta(days=day))
     return made
+
+
+def in_order(*events: Event) -> list[Event]:
+    """Return *events* numbered as they come, with their own times."""
+    return [
+        event.model_copy(update={"sequence": place}) for place, event in enumerate(events, start=1)
+    ]
 
 
 def files(channel: OpenChannel, made: HandMade) -> list[int]:
@@ -140,22 +147,28 @@ def test_no_key_outside_the_nightlys_own_directory_is_removable(key: str) -> Non
         removable_keys(item, {f"pypy/{event.release}/good": 1, wrong: 1})
 
 
-def test_what_the_last_run_pruned_has_its_time() -> None:
-    first, second, third = make_nightly(1), make_nightly(2), make_nightly(3)
-    state = make_state(first, second, third)
-    pruned = {
-        first.release: later(Pruned, first, at=NOON),
-        second.release: later(Pruned, second, at=LATER.at),
-    }
-    state = state.model_copy(
-        update={
-            "releases": tuple(
-                item.model_copy(update={"pruned": pruned.get(item.name)}) for item in state.releases
-            )
-        }
+def test_what_the_last_run_pruned_has_one_time() -> None:
+    events = [make_nightly(number, release=f"n{number}") for number in range(3)]
+    times = (NOON, LATER.at, LATER.at)
+    pruned = (later(Pruned, event, at=at) for event, at in zip(events, times, strict=True))
+
+    state = replay(State(), in_order(*events, *pruned))
+
+    assert [item.name for item in last_pruned(state)] == ["n1", "n2"]
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_the_newest_event_decides_whatever_the_clocks_said(days: int) -> None:
+    first, second = (make_nightly(number, release=f"n{number}") for number in range(2))
+    events = (
+        *(first, second),
+        later(Pruned, first, at=NOON),
+        later(Pruned, second, at=NOON + timedelta(days=days)),
     )
 
-    assert [item.name for item in last_pruned(state)] == [second.release]
+    state = replay(State(), in_order(*events))
+
+    assert [item.name for item in last_pruned(state)] == ["n1"]
 
 
 def test_where_nothing_was_pruned_there_is_no_last_run() -> None:

@@ -127,6 +127,16 @@ def test_when_the_newest_is_yanked_the_one_before_stays() -> None:
     assert pruned_days(state, RetentionConfig(days=1, weeks=0), after(300)) == [0, 200]
 
 
+def test_where_the_state_has_no_files_of_the_newest_the_newest_that_indexes_know_stays_too() -> (
+    None
+):
+    """Of a nightly with a low number that was published late it may."""
+    slim = nightly(200).model_copy(update={"files": ()})
+    state = state_of(nightly(0), nightly(100), slim)
+
+    assert pruned_days(state, RetentionConfig(days=1, weeks=0), after(900)) == [0]
+
+
 def test_what_the_channel_names_stays() -> None:
     kept = nightly(0)
     state = state_of(kept, nightly(1), nightly(900))
