@@ -170,6 +170,8 @@ def _child(schema: Any, part: int | str) -> Any:
 def _resolved(schema: Any, definitions: Any) -> Any:
     if "$ref" in schema:
         return definitions[schema["$ref"].rsplit("/", 1)[-1]]
+    if "anyOf" in schema:  # a table that may be left out: itself, or null
+        return _resolved(schema["anyOf"][0], definitions)
     if "discriminator" in schema:
         branches = [_resolved(branch, definitions) for branch in schema["oneOf"]]
         merged = {key: value for branch in branches for key, value in branch["properties"].items()}

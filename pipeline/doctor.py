@@ -26,6 +26,7 @@ from pipeline.model.configs import BootstrapBase, ChannelConfig
 from pipeline.preflight import BINFMT, GIB, REGISTER, emulator_is_ready
 from pipeline.sign.gpg import QUICKSTART, usable_key
 from pipeline.sign.release import signing_keyring
+from pipeline.store_checks import check_stores
 
 LARGEST_SKEW: Final = 300.0
 CLOCK_SOURCES: Final = ("http://deb.debian.org/", "https://pypi.org/")
@@ -69,6 +70,7 @@ def diagnose(ctx: Context, channel: ChannelConfig) -> tuple[CheckResult, ...]:
         lambda: _engines_elsewhere(ctx),
         lambda: _clock(ctx),
         lambda: _key(ctx, channel),
+        lambda: check_stores(ctx, channel),
     )
     results: list[CheckResult] = []
     for check in checks:

@@ -37,6 +37,7 @@ from pipeline.package.assembly import Translated
 from pipeline.plan import Job, ReleasePlan
 from pipeline.preflight import require_fit, require_runnable
 from pipeline.publish import files as publish_stage
+from pipeline.publish.copies import Copied, copy_releases
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
 from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.project import project, stale_indexes
@@ -127,6 +128,7 @@ class ReleaseOutcome:
     event: Published | None = None
     is_new: bool = False
     changed_indexes: tuple[str, ...] = ()
+    copied: tuple[Copied, ...] = ()
 
 
 def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
@@ -186,7 +188,8 @@ def make_release(
     outcome = _record(ctx, outcome, channel)
     if not _reaches(last, Stage.PROJECTIONS):
         return outcome
-    return replace(outcome, changed_indexes=tuple(write_projections(ctx, channel)))
+    outcome = replace(outcome, changed_indexes=tuple(write_projections(ctx, channel)))
+    return replace(outcome, copied=_copy(ctx, outcome, channel))
 
 
 def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) -> Manifest:
@@ -425,6 +428,16 @@ def write_projections(ctx: Context, channel: OpenChannel) -> list[str]:
         if not changed:
             step.skip("every index is what the ledger says")
     return changed
+
+
+def _copy(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> tuple[Copied, ...]:
+    """Copy the release to GitHub, if the channel has a place there."""
+    if channel.github is None or ctx.dry_run:
+        return ()
+    release = outcome.release.release
+    with _located(Stage.PROJECTIONS, release):
+        state = read_ledger(channel.store, channel.notary).state
+        return tuple(copy_releases(ctx, channel, state, channel.github, {release}))
 
 
 def _once(

@@ -31,6 +31,7 @@ def check_golden(request: pytest.FixtureRequest) -> CheckGolden:
     def check(name: str, data: bytes) -> None:
         path = GOLDEN / name
         if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         assert data.decode() == path.read_text(encoding="utf-8"), (
             f"{name} differs; if that is wanted, run: pytest tests/unit --update-golden"

@@ -236,8 +236,10 @@ def make_archives(
     """Return the archives of a release for *platforms*, sorted as a manifest has them."""
     archives = []
     for identifier in platforms:
-        stem = naming.archive_stem(release, make_platform(identifier), nightly=nightly)
-        for number, (kind, filename) in enumerate(_archive_names(stem).items()):
+        platform = make_platform(identifier)
+        stem = naming.archive_stem(release, platform, nightly=nightly)
+        names = naming.archive_names(stem, os=platform.os, debug=False)
+        for number, (kind, filename) in enumerate(names.items()):
             archives.append(
                 Artifact(
                     filename=filename,
@@ -248,10 +250,6 @@ def make_archives(
                 )
             )
     return tuple(sorted(archives, key=lambda artifact: artifact.filename))
-
-
-def _archive_names(stem: str) -> dict[ArtifactKind, str]:
-    return naming.archive_names(stem, os="linux", debug=False)
 
 
 def make_manifest(**overrides: Any) -> Manifest:

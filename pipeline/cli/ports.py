@@ -16,15 +16,17 @@ from pipeline.effects.context import Context
 from pipeline.effects.docker_engine import DockerEngine
 from pipeline.effects.engine import Engine
 from pipeline.effects.files import WorkDirectory
+from pipeline.effects.github import GithubReleases
 from pipeline.effects.http import HttpClient
 from pipeline.effects.native_engine import NativeEngine
 from pipeline.effects.process import ProcessRunner
 from pipeline.effects.public import HttpView
 from pipeline.effects.stores import open_store
-from pipeline.errors import ConfigError
-from pipeline.model.configs import ChannelConfig, Config
+from pipeline.errors import ConfigError, DestinationError
+from pipeline.model.configs import ChannelConfig, Config, GithubConfig
 from pipeline.model.platforms import Worker
 from pipeline.plan import Workers, channel_config
+from pipeline.publish.copies import GITHUB_RETRY
 from pipeline.publish.sites import OpenChannel, Site
 from pipeline.sign.notary import channel_notary
 
@@ -86,7 +88,26 @@ def open_channel(ctx: Context, config: ChannelConfig, arguments: argparse.Namesp
             for item in (config, *config.mirrors)
         ),
         notary=channel_notary(ctx, config.signing),
+        github=_github(config.github),
     )
+
+
+def _github(config: GithubConfig | None) -> GithubReleases | None:
+    """Return where releases are copied to.
+
+    Raises:
+        DestinationError: there is no token in the environment.
+    """
+    if config is None:
+        return None
+    token = os.environ.get(config.variable, "")
+    if not token:
+        msg = (
+            f"channels.toml: key github: copies go to {config.repository}, but the environment "
+            f"has no {config.variable}. Put a token with the right contents:write there."
+        )
+        raise DestinationError(msg)
+    return GithubReleases(config, token, GITHUB_RETRY)
 
 
 def _engines(

@@ -13,9 +13,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
+from pipeline.effects.store import CACHE_FOR_EVER, CACHE_SHORTLY
 from pipeline.errors import StoreError
 from pipeline.model.artifacts import CONTENT_TYPES, ArtifactKind
-from pipeline.model.naming import PUBLIC_KEY_NAME, check_key
+from pipeline.model.naming import CHECKSUMS_NAME, PUBLIC_KEY_NAME, check_key
 
 TYPES: Final = {
     ".asc": "application/pgp-signature",
@@ -31,6 +32,7 @@ class _StoreHandler(SimpleHTTPRequestHandler):
 
     extensions_map = TYPES
     server_version = "rpython-pipeline"
+    cached: str | None = None
 
     def guess_type(self, path: str | os.PathLike[str]) -> str:
         """Return the type of a file; the public key ends like a signature, but is none."""
@@ -62,7 +64,25 @@ class _StoreHandler(SimpleHTTPRequestHandler):
             if path:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return None
+        self.cached = cache_control(Path(self.translate_path(self.path)))
         return super().send_head()
+
+    def end_headers(self) -> None:
+        """Say how long a file may be kept, behind every other header."""
+        if self.cached is not None:
+            self.send_header("Cache-Control", self.cached)
+        super().end_headers()
+
+
+def cache_control(path: Path) -> str | None:
+    """Return how long clients may keep the file at *path*; None if it is no file.
+
+    Files beside a checksums file are a release's, which never change; everything else may.
+    """
+    if not path.is_file():
+        return None
+    is_release = not path.is_symlink() and (path.parent / CHECKSUMS_NAME).is_file()
+    return CACHE_FOR_EVER if is_release else CACHE_SHORTLY
 
 
 class _QuietHandler(_StoreHandler):

@@ -21,6 +21,11 @@ from pipeline.model.naming import check_key
 
 INCOMING: Final = ".incoming"
 
+CACHE_FOR_EVER: Final = "public, max-age=31536000, immutable"
+"""The Cache-Control of a file, whose name never stands for other bytes."""
+CACHE_SHORTLY: Final = "public, max-age=60"
+"""The Cache-Control of what is replaced: ledger, indexes, pointers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
+from pipeline.effects.s3_store import S3Store
 from pipeline.effects.store import LocalStore, Store
-from pipeline.errors import StoreError
 from pipeline.model.configs import StoreConfig
 
 
 def open_store(config: StoreConfig, root: Path) -> Store:
     """Return the store; a directory's relative path starts at *root*. Nothing is asked of it."""
     if config.is_s3:
-        msg = f"{config.store}: S3 is not here yet"
-        raise StoreError(msg)
+        return S3Store(config.store, config.s3)
     return LocalStore(root / config.store)

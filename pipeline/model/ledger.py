@@ -231,7 +231,10 @@ def _change(release: Release, event: Promoted | Yanked | Unyanked | Pruned) -> d
 
 
 def compacted(state: State) -> State:
-    """Return *state* with the files of the newest nightlies only; releases keep theirs. Pure."""
+    """Return *state* with files and platforms of the newest nightlies only. Pure.
+
+    Releases keep theirs. Of the older nightlies the manifests say it.
+    """
     return state.model_copy(update={"releases": tuple(_compacted(state.releases))})
 
 
@@ -240,7 +243,7 @@ def _compacted(releases: tuple[Release, ...]) -> Iterable[Release]:
     for item in releases:
         event = item.published
         if event.channel == "nightly" and id(event) not in whole and event.files:
-            slim = event.model_copy(update={"files": ()})
+            slim = event.model_copy(update={"files": (), "platforms": ()})
             yield item.model_copy(update={"published": slim})
         else:
             yield item

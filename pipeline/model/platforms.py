@@ -69,7 +69,7 @@ class CrossToolchain(Model):
 
 
 class IndexNames(Model):
-    """A platform in upstream's ``versions.json``."""
+    """A platform in upstream's ``versions.json``, by names that its readers know."""
 
     arch: str
     platform: str
@@ -92,6 +92,19 @@ class OciNames(Model):
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+class DownstreamNames(Model):
+    """A platform by the names of those who install or build with our archives; None: not theirs.
+
+    ``pyenv`` is what python-build's function ``pypy_architecture`` says there, ``wheel`` the
+    platform in cibuildwheel's identifiers, ``bashbrew`` the architecture of Docker's official
+    images.
+    """
+
+    pyenv: str | None = None
+    wheel: Annotated[str, StringConstraints(pattern="^(manylinux|macosx|win)_")] | None = None
+    bashbrew: str | None = None
 
 
 class Platform(Model):
@@ -126,8 +139,9 @@ class Platform(Model):
     debian_arch: str | None = None
     oci: OciNames | None = None
     emulator: Annotated[str, StringConstraints(pattern="^qemu-")] | None = None
-    versions_json: IndexNames
+    versions_json: IndexNames | None = None
     uv: UvNames
+    downstream: DownstreamNames = DownstreamNames()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -121,7 +122,9 @@ def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
     sealed = [
         event
         for segment in ledger.segments
-        for event in _sealed(store, SealedEvents, segment.key, segment.sha256).events
+        for event in _parsed(
+            SealedEvents, _fetched(store, segment.key, segment.sha256), segment.key
+        ).events
     ]
     return (*sealed, *ledger.events)
 
@@ -177,14 +180,15 @@ def _put(store: Store, key: str, data: bytes) -> None:
 
 def _checkpoint(store: Store, ledger: Ledger) -> State:
     point = ledger.checkpoint
-    state = State() if point is None else _sealed(store, State, point.key, point.sha256)
+    state = State() if point is None else _state(_fetched(store, point.key, point.sha256))
     if state.sequence != ledger.sealed:
         msg = f"{LEDGER_KEY}: {ledger.sealed} events are sealed, its checkpoint has another number."
         raise LedgerError(msg)
     return state
 
 
-def _sealed(store: Store, model: type[M], key: str, sha256: str) -> M:
+def _fetched(store: Store, key: str, sha256: str) -> bytes:
+    """Return a sealed file, whose digest the signed ledger has."""
     present = store.read(key)
     if present is None or _digest(present.data) != sha256:
         found = "nothing" if present is None else f"sha256 {_digest(present.data)}"
@@ -193,7 +197,13 @@ def _sealed(store: Store, model: type[M], key: str, sha256: str) -> M:
             "Nothing was touched; restore it from a mirror or a copy."
         )
         raise LedgerError(msg)
-    return _parsed(model, present.data, key)
+    return present.data
+
+
+@lru_cache(maxsize=2)
+def _state(data: bytes) -> State:
+    """Parse a checkpoint; one run reads the same one several times, and it may have megabytes."""
+    return _parsed(State, data, "a checkpoint")
 
 
 def _parsed(model: type[M], data: bytes, key: str) -> M:

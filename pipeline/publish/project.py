@@ -50,7 +50,8 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
                 changed.update(dict.fromkeys(_write_site(config, site, sites[0].store, read)))
         except (ConflictError, UncertainError):
             continue
-        if read_ledger(sites[0].store, notary).tag == read.tag:
+        present = sites[0].store.read(naming.LEDGER_KEY)
+        if (present.tag if present else None) == read.tag:
             return list(changed)
     msg = "the indexes: changed by others all the time. Run: python -m pipeline reconcile"
     raise ConflictError(msg)

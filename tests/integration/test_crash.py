@@ -5,9 +5,11 @@ The table is printed with ``-s``.
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 
 from tests.integration.conftest import ROOT, Project
 from tests.integration.polling import Follower, Seen
-from tests.integration.servers import directory_server
+from tests.integration.servers import Bucket, directory_server, s3_server
 
 pytestmark = [pytest.mark.docker, pytest.mark.gpg, pytest.mark.slow]
 
@@ -64,6 +66,7 @@ def crash_matrix(
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.crash_driver", str(work / "plan.json")],
         cwd=ROOT,
+        env={**os.environ, **project.environment},
         capture_output=True,
         text=True,
         check=False,
@@ -126,3 +129,37 @@ def test_a_directory_killed_after_every_call(ready: Project, tmp_path: Path, ser
 
     trees = {row["number"]: digests(Path(row["store"]), row["number"]) for row in rows}
     check(rows, seen, trees, "directory")
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    """A bucket of a server that speaks S3's protocol."""
+    with s3_server() as address:
+        yield Bucket(address, "releases")
+
+
+def test_a_bucket_killed_after_every_answer(ready: Project, tmp_path: Path, bucket: Bucket) -> None:
+    configs = tmp_path / "configs"
+    subprocess.run(["cp", "-a", str(ready.configs.parent), str(configs)], check=True)
+    project = replace(
+        ready,
+        configs=configs / "translation_configs",
+        work=configs / "out",
+        environment=bucket.environment,
+    )
+    options = f's3 = {{ endpoint = "{bucket.endpoint}", addressing = "path" }}'
+    project.edit("channels.toml", ("[release]", f"[release]\n{options}"))
+    project.edit("channels.toml", ("[nightly]", f"[nightly]\n{options}"))
+    stores, base_url = f"s3://{bucket.name}/store-{{number}}", f"{bucket.url}/store-{{number}}"
+
+    rows, seen = crash_matrix(project, tmp_path, stores, base_url)
+
+    trees = {
+        row["number"]: {
+            key: digest(data, row["number"])
+            for key, data in bucket.objects(f"store-{row['number']}/").items()
+        }
+        for row in rows
+    }
+    check(rows, seen, trees, "S3")
+    assert bucket.unfinished_uploads() == []

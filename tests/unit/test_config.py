@@ -152,10 +152,18 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
         ),
         pytest.param(
             "platforms.toml",
-            '{ arch = "ppc64le", platform',
-            '{ acrh = "ppc64le", platform',
-            "platforms.toml: key platforms.linux-ppc64le.versions_json.acrh: is not known here. "
+            '{ arch = "s390x", platform',
+            '{ acrh = "s390x", platform',
+            "platforms.toml: key platforms.linux-s390x.versions_json.acrh: is not known here. "
             "Did you mean 'arch'? Allowed: arch, platform.",
+            id="optional-inline-table",
+        ),
+        pytest.param(
+            "platforms.toml",
+            '{ family = "s390x", os',
+            '{ famly = "s390x", os',
+            "platforms.toml: key platforms.linux-s390x.uv.famly: is not known here. "
+            "Did you mean 'family'? Allowed: family, libc, os.",
             id="inline-table",
         ),
         pytest.param(

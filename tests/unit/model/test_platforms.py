@@ -137,7 +137,15 @@ def test_a_shipped_platform_is_of_one_processor(row: Platform) -> None:
     assert [other for other in ROWS.values() if other.release_suffix == row.release_suffix] == [row]
     assert [other for other in ROWS.values() if other.nightly_suffix == row.nightly_suffix] == [row]
     assert [other for other in ROWS.values() if other.uv == row.uv] == [row]
-    assert [other for other in ROWS.values() if other.versions_json == row.versions_json] == [row]
+    if row.versions_json is not None:
+        same = [other for other in ROWS.values() if other.versions_json == row.versions_json]
+        assert same == [row]
+    pyenv = row.downstream.pyenv
+    assert pyenv is None or [o for o in ROWS.values() if o.downstream.pyenv == pyenv] == [row]
+    wheel = row.downstream.wheel
+    assert wheel is None or [o for o in ROWS.values() if o.downstream.wheel == wheel] == [row]
+    image = row.downstream.bashbrew
+    assert image is None or [o for o in ROWS.values() if o.downstream.bashbrew == image] == [row]
 
 
 @pytest.mark.parametrize(
