@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.cli.options import Verbs, add_examples, add_verb
-from pipeline.cli.ports import chosen_channel, make_context, open_channel
+from pipeline.cli.ports import chosen_channel, make_context, reading_channel
 from pipeline.cli.standing import add_key, key_notary
 from pipeline.config import known
 from pipeline.effects.console import Console
@@ -94,7 +94,7 @@ def _place(ctx: Context, arguments: argparse.Namespace) -> _Place:
     store: Store = (
         HttpStore(ctx.http, config.base_url)
         if arguments.base_url and not arguments.store
-        else open_channel(ctx, config, arguments).store
+        else reading_channel(ctx, config, arguments).store
     )
     verifier = (
         channel_notary(ctx, config.signing)

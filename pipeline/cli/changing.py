@@ -18,11 +18,12 @@ from pipeline.cli.options import (
     named_release,
     reason,
 )
-from pipeline.cli.ports import chosen_channel, make_context, open_channel
+from pipeline.cli.ports import chosen_channel, make_context, open_channel, reading_channel
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.model.ledger import Event, Release, State, replay
 from pipeline.publish import events
+from pipeline.publish.copies import copy_releases
 from pipeline.publish.events import Stamp
 from pipeline.publish.ledger import Decide, append, read_ledger
 from pipeline.publish.offers import meant, offers
@@ -140,7 +141,8 @@ class _Change:
 
 def _opened(arguments: argparse.Namespace, console: Console) -> _Change:
     ctx = make_context(arguments, console)
-    channel = open_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
+    opened = reading_channel if ctx.dry_run else open_channel
+    channel = opened(ctx, chosen_channel(ctx.config, arguments), arguments)
     state = read_ledger(channel.store, channel.notary).state
     return _Change(ctx=ctx, channel=channel, state=state, reason=arguments.reason)
 
@@ -158,6 +160,15 @@ def _apply(change: _Change, release: Release, make: MakeDecide) -> None:
         now = read.state
         project(ctx.config, channel.sites, channel.notary)
     _show(change, release.name, event, now)
+    if channel.github is not None and not ctx.dry_run:
+        tuple(copy_releases(ctx, channel, now, channel.github, _touched(change, release, now)))
+
+
+def _touched(change: _Change, release: Release, now: State) -> set[str]:
+    """Return the releases whose copies may have to change: which one is the newest changes too."""
+    rows = offers(change.state, now, release.published.interpreter)
+    newest = {item.name for row in rows for item in (row.before, row.now) if item is not None}
+    return {release.name, *newest}
 
 
 def _show(change: _Change, name: str, event: Event | None, now: State) -> None:

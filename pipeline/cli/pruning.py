@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.cli.options import Verbs, add_dry_run, add_examples, add_store, add_verb
-from pipeline.cli.ports import chosen_channel, make_context, open_channel
+from pipeline.cli.ports import chosen_channel, make_context, reading_channel
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.model.configs import RetentionConfig
@@ -30,7 +30,7 @@ def add_prune(verbs: Verbs) -> None:
 
 def _run_prune(arguments: argparse.Namespace, console: Console) -> int:
     ctx = make_context(arguments, console)
-    channel = open_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
+    channel = reading_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
     policy = channel.config.retention
     state = read_ledger(channel.store, channel.notary).state
     judged = judgements(state, policy, ctx.now())

@@ -13,13 +13,14 @@ from pipeline.cli.options import (
     add_store,
     add_verb,
 )
-from pipeline.cli.ports import chosen_channel, make_context, open_channel
+from pipeline.cli.ports import chosen_channel, make_context, open_channel, reading_channel
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.effects.server import make_server
 from pipeline.errors import ConfigError, FetchBackError
 from pipeline.model.naming import public_url
 from pipeline.publish.audit import Fault, Finding, audit
+from pipeline.publish.copies import copy_releases
 from pipeline.publish.project import project, stale_indexes
 from pipeline.publish.repair import repair
 from pipeline.publish.sites import OpenChannel
@@ -45,17 +46,23 @@ def _add_reconcile(verbs: Verbs) -> None:
 
 def _run_reconcile(arguments: argparse.Namespace, console: Console) -> int:
     ctx = make_context(arguments, console)
-    channel = open_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
+    config = chosen_channel(ctx.config, arguments)
     if ctx.dry_run or arguments.check:
+        channel = reading_channel(ctx, config, arguments)
         stale = stale_indexes(ctx.config, channel.sites, channel.notary)
         found = audit(ctx.config, channel)
         _show_audit(console, stale, "to be written", found.findings)
         return 1 if arguments.check and (stale or found.wrong) else 0
+    channel = open_channel(ctx, config, arguments)
     changed = project(ctx.config, channel.sites, channel.notary)
     found = audit(ctx.config, channel)
     done = repair(ctx, channel, found.state, found.wrong)
     _show_audit(console, changed, "written", found.findings, done)
     _require_whole(ctx, channel, done, found.wrong)
+    if channel.github is not None:
+        copied = copy_releases(ctx, channel, found.state, channel.github)
+        changed = [item.release for item in copied if not item.change.is_none]
+        console.line(f"{len(changed)} copies on GitHub changed: {', '.join(changed) or 'none'}")
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.cli.options import Verbs, add_examples, add_store, add_verb
-from pipeline.cli.ports import chosen_channel, make_context, open_channel
+from pipeline.cli.ports import chosen_channel, make_context, reading_channel
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.errors import ConfigError
@@ -90,7 +90,7 @@ def _places(config: ChannelConfig) -> list[tuple[str, str]]:
 def _status(
     ctx: Context, arguments: argparse.Namespace, channels: dict[Channel, ChannelConfig]
 ) -> Status:
-    channel = open_channel(ctx, next(iter(channels.values())), arguments)
+    channel = reading_channel(ctx, next(iter(channels.values())), arguments)
     notary = channel.notary if arguments.key is None else key_notary(ctx, arguments.key)
     options = ("--store", arguments.store) if arguments.store else ()
     if arguments.base_url:

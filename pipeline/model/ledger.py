@@ -243,10 +243,15 @@ def _compacted(releases: tuple[Release, ...]) -> Iterable[Release]:
     for item in releases:
         event = item.published
         if event.channel == "nightly" and id(event) not in whole and event.files:
-            slim = event.model_copy(update={"files": (), "platforms": ()})
-            yield item.model_copy(update={"published": slim})
+            yield slim(item)
         else:
             yield item
+
+
+def slim(release: Release) -> Release:
+    """Return a nightly as it is kept when it is old: without what its manifest says."""
+    event = release.published.model_copy(update={"files": (), "platforms": ()})
+    return release.model_copy(update={"published": event})
 
 
 def _newest_nightlies(releases: tuple[Release, ...]) -> frozenset[int]:
@@ -267,11 +272,18 @@ def nightly_order(event: Published) -> tuple[int, int]:
 
 def newest_nightly(state: State, interpreter: str) -> Published | None:
     """Return the newest nightly of *interpreter* that clients may be led to, or None."""
-    offered = (
-        item.published
-        for item in state.releases
-        if item.published.channel == "nightly"
-        and item.published.interpreter == interpreter
-        and item.is_offered
-    )
+    offered = (item.published for item in _nightlies(state, interpreter) if item.is_offered)
     return max(offered, key=nightly_order, default=None)
+
+
+def last_nightly(state: State, interpreter: str) -> Published | None:
+    """Return the newest nightly of *interpreter* whose files are there, also a yanked one."""
+    kept = (item.published for item in _nightlies(state, interpreter) if item.pruned is None)
+    return max(kept, key=nightly_order, default=None)
+
+
+def _nightlies(state: State, interpreter: str) -> Iterable[Release]:
+    for item in state.releases:
+        event = item.published
+        if event.channel == "nightly" and event.interpreter == interpreter:
+            yield item

@@ -83,7 +83,8 @@ def verdict_of(status: int) -> Verdict | None:
 def row_of(state: State, interpreter: str, platform: str) -> tuple[Published, ...]:
     """Return the nightlies that can be tested on *platform*, oldest first.
 
-    Pruned ones are gone; yanked ones are there and are tested, since a test judges itself.
+    Pruned ones are gone; yanked ones are there and are tested, since a test judges itself. Of old
+    ones only the manifest says which platforms they are for, so all of those are in the row.
 
     Raises:
         BisectError: there are none.
@@ -94,7 +95,7 @@ def row_of(state: State, interpreter: str, platform: str) -> tuple[Published, ..
         if item.published.channel == "nightly"
         and item.published.interpreter == interpreter
         and item.pruned is None
-        and platform in {row.platform for row in item.published.platforms}
+        and _may_be_for(item.published, platform)
     ]
     if not found:
         names = sorted({item.published.interpreter for item in state.releases})
@@ -104,6 +105,10 @@ def row_of(state: State, interpreter: str, platform: str) -> tuple[Published, ..
         )
         raise BisectError(msg)
     return tuple(sorted(found, key=nightly_order))
+
+
+def _may_be_for(event: Published, platform: str) -> bool:
+    return not event.platforms or platform in {row.platform for row in event.platforms}
 
 
 def pruned_between(state: State, row: Sequence[Published], search: Search) -> int:

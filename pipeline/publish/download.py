@@ -34,18 +34,19 @@ class Downloader:
     verifier: FileVerifier
     cache: Path
 
-    def archive(self, event: Published, platform: str) -> Path:
-        """Return the archive of a release for *platform*, checked.
+    def archive(self, event: Published, platform: str) -> Path | None:
+        """Return the archive of a release for *platform*, checked; None if it has none.
 
         Raises:
             DownloadError: a file cannot be had.
             DigestMismatchError: a file is not the one that was published.
             SignatureError: the checksums were not signed by the release's key, or it is not
                 trusted.
-            BisectError: the release has no archive for the platform.
+            BisectError: its manifest cannot be read.
         """
-        manifest = self._manifest(event)
-        artifact = archive_for(manifest, platform)
+        artifact = archive_for(self._manifest(event), platform)
+        if artifact is None:
+            return None
         sums = self._checksums(event)
         for name, digest in (
             (naming.manifest_name(event.release), event.manifest_sha256),
@@ -96,18 +97,10 @@ class Downloader:
         return final
 
 
-def archive_for(manifest: Manifest, platform: str) -> Artifact:
-    """Return the archive of a manifest for *platform*, in the smallest form there is. Pure.
-
-    Raises:
-        BisectError: there is none.
-    """
+def archive_for(manifest: Manifest, platform: str) -> Artifact | None:
+    """Return the archive of a manifest for *platform*, in the smallest form there is. Pure."""
     found = {item.kind: item for item in manifest.files if item.platform == platform}
-    for kind in PREFERRED:
-        if kind in found:
-            return found[kind]
-    msg = f"{manifest.release}: its manifest has no archive for {platform}."
-    raise BisectError(msg)
+    return next((found[kind] for kind in PREFERRED if kind in found), None)
 
 
 def parsed_checksums(text: str) -> dict[str, str]:

@@ -41,6 +41,8 @@ class Trial:
             BisectError: it ended by itself in a way that says neither good nor bad.
         """
         archive = self.downloader.archive(event, self.platform.identifier)
+        if archive is None:
+            return Verdict.SKIP, f"it has no archive for {self.platform.identifier}"
         self.directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.directory, prefix="tree-") as place:
             program = self._unpacked(archive, Path(place))

@@ -27,7 +27,7 @@ from pipeline.sign.gpg import (
     usable_key,
     verify_signature,
 )
-from pipeline.sign.release import signing_keyring
+from pipeline.sign.release import has_keyring, signing_keyring
 
 
 class Notary(Protocol):
@@ -51,10 +51,12 @@ class FileVerifier(Protocol):
 class KeyringNotary:
     """The notary of a channel: signs with its key, by the keyring of GnuPG.
 
-    What was signed or checked once is not checked again: ``known`` has the digests.
+    ``is_there`` says whether the keyring exists; signing makes the quickstart's, checking does
+    not. What was signed or checked once is not checked again: ``known`` has the digests.
     """
 
     keyring: Callable[[], AbstractContextManager[Keyring]]
+    is_there: Callable[[], bool]
     config: SigningConfig
     process: ProcessRunner
     now: Now
@@ -84,9 +86,12 @@ class KeyringNotary:
 
     def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
         """Check that the channel's key, or another trusted one, signed *path*."""
-        with self.keyring() as keyring:
-            trusted = frozenset((*own_fingerprints(keyring, self.config), *self.config.trusted))
-            keys = _Keys(trusted=trusted, binary=keyring.exported(fingerprint))
+        trusted, public_key = frozenset(self.config.trusted), b""
+        if self.is_there():
+            with self.keyring() as keyring:
+                trusted |= own_fingerprints(keyring, self.config)
+                public_key = keyring.exported(fingerprint)
+        keys = _Keys(trusted=trusted, binary=public_key)
         _check(self.process, path, signature, fingerprint, keys)
 
 
@@ -117,6 +122,7 @@ def channel_notary(ctx: Context, config: SigningConfig) -> KeyringNotary:
     """Return the notary of the channel that signs as *config* says."""
     return KeyringNotary(
         keyring=lambda: signing_keyring(ctx, config),
+        is_there=lambda: has_keyring(ctx, config),
         config=config,
         process=ctx.process,
         now=ctx.now,

@@ -78,6 +78,7 @@ class Channel:
         """Who signs the ledger."""
         return KeyringNotary(
             keyring=lambda: nullcontext(self.keyring),
+            is_there=lambda: True,
             config=SIGNING,
             process=ProcessRunner(),
             now=lambda: NOW,

@@ -1,7 +1,7 @@
 """A trial: the right archive is unpacked, the script is told where, and its end is judged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,15 @@ class Scripts(ProcessRunner):
 
 
 class Archives(Downloader):
-    """Gives one archive."""
+    """Gives one archive, or none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         object.__setattr__(self, "path", path)
 
-    def archive(self, event: Published, platform: str) -> Path:
+    def archive(self, event: Published, platform: str) -> Path | None:
         """Give it."""
         assert (event, platform) == (NIGHTLY, "linux-x86_64")
-        path: Path = self.path  # type: ignore[attr-defined]
+        path: Path | None = self.path  # type: ignore[attr-defined]
         return path
 
 
@@ -153,6 +153,16 @@ def test_a_script_that_failed_itself_ends_the_search(archive: Path, status: int)
         make_trial(archive, Scripts(status=status)).run(NIGHTLY)
 
     assert "what it said" in str(caught.value)
+
+
+def test_a_nightly_that_is_not_for_the_platform_is_skipped(archive: Path) -> None:
+    scripts = Scripts()
+    trial = replace(make_trial(archive, scripts), downloader=Archives(None))
+
+    verdict, how = trial.run(NIGHTLY)
+
+    assert (verdict, how) == (Verdict.SKIP, "it has no archive for linux-x86_64")
+    assert scripts.told == []
 
 
 def test_an_archive_without_the_program_is_refused(tmp_path: Path) -> None:
