@@ -51,6 +51,9 @@ class DownloadError(PipelineError):
 
     exit_code = 13
 
+    http_status: int | None = None
+    """What a server answered, where one did."""
+
 
 class SourceError(PipelineError):
     """A source tree cannot be assembled or is not fit for this channel."""
@@ -195,6 +198,12 @@ class EventError(PipelineError):
     """What is asked cannot happen to that release."""
 
     exit_code = 67
+
+
+class BisectError(PipelineError):
+    """The first bad nightly cannot be told."""
+
+    exit_code = 68
 
 
 class WorkdirBusyError(PipelineError):

@@ -24,6 +24,7 @@ from pipeline.effects.context import Context
 from pipeline.effects.files import write_atomically
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Channel, Config
+from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan, Selection
 from pipeline.run import plan_for, run_plan
 from pipeline.stages import Stage
@@ -163,6 +164,25 @@ def _run_stages(arguments: argparse.Namespace, console: Console) -> int:
     else:
         tables.show_outcome(console, outcome, channel.sites[0])
     return 0
+
+
+def run_release(
+    arguments: argparse.Namespace,
+    console: Console,
+    interpreter: str,
+    version: InterpreterVersion,
+) -> int:
+    """Make one release with the options of a verb that has those of engines and of the store."""
+    given: dict[str, object] = {
+        "channel": "release",
+        "names": [interpreter],
+        "interpreter_version": version,
+        "source": None,
+        "mode": None,
+        "provision": False,
+        "last": Stage.PROJECTIONS,
+    }
+    return _run_stages(argparse.Namespace(**{**vars(arguments), **given}), console)
 
 
 def _run_config(arguments: argparse.Namespace, console: Console) -> int:

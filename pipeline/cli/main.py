@@ -8,8 +8,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
+from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
+from pipeline.cli.changing import add_changing_verbs
+from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
+from pipeline.cli.standing import add_status
 from pipeline.effects.console import Console
 from pipeline.errors import PipelineError
 
@@ -70,5 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_building_verbs(verbs)
+    add_changing_verbs(verbs)
+    add_prune(verbs)
     add_publishing_verbs(verbs)
+    add_status(verbs)
+    add_bisect(verbs)
     return parser

@@ -7,10 +7,12 @@ from typing import Final, TypeAlias
 
 from pipeline.effects.console import Console
 from pipeline.model.configs import Channel
+from pipeline.model.naming import release_name
 from pipeline.model.platforms import Mode
 from pipeline.model.versions import InterpreterVersion
 
 NATIVE: Final = "native"
+LONGEST_REASON: Final = 1000
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - no other name
 RunVerb: TypeAlias = Callable[[argparse.Namespace, Console], int]
@@ -36,6 +38,12 @@ def add_verb(verbs: Verbs, name: str, summary: str, run: RunVerb) -> argparse.Ar
     )
     parser.add_argument("--verbose", action="store_true", help="also log every process started")
     return parser
+
+
+def add_examples(parser: argparse.ArgumentParser, *lines: str) -> None:
+    """Show command lines below a verb's options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(("examples:", *(f"  python -m pipeline {line}" for line in lines)))
 
 
 def add_selection(parser: argparse.ArgumentParser, *, channel: Channel | None) -> None:
@@ -107,6 +115,34 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 def add_dry_run(parser: argparse.ArgumentParser, summary: str) -> None:
     """Add the option of verbs that change something."""
     parser.add_argument("--dry-run", action="store_true", help=summary)
+
+
+def add_release(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name one published release."""
+    parser.add_argument(
+        "release",
+        metavar="RELEASE",
+        help="its name (pypy3.11-v7.3.21, or a nightly's), or an interpreter with VERSION",
+    )
+    parser.add_argument(
+        "version", nargs="?", type=interpreter_version, metavar="VERSION", help="A.B.C[rcN]"
+    )
+
+
+def named_release(arguments: argparse.Namespace) -> str:
+    """Return the name of the release that was named."""
+    if arguments.version is None:
+        return str(arguments.release)
+    return release_name(arguments.release, arguments.version)
+
+
+def reason(text: str) -> str:
+    """Read why something is done; it becomes public."""
+    stripped = text.strip()
+    if not 0 < len(stripped) <= LONGEST_REASON:
+        msg = f"a reason has 1 to {LONGEST_REASON} characters"
+        raise argparse.ArgumentTypeError(msg)
+    return stripped
 
 
 def interpreter_version(text: str) -> InterpreterVersion:

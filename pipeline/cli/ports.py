@@ -92,6 +92,13 @@ def open_channel(ctx: Context, config: ChannelConfig, arguments: argparse.Namesp
     )
 
 
+def reading_channel(
+    ctx: Context, config: ChannelConfig, arguments: argparse.Namespace
+) -> OpenChannel:
+    """Return a channel to look at, or of nightlies: without GitHub, which asks for a token."""
+    return open_channel(ctx, config.model_copy(update={"github": None}), arguments)
+
+
 def _github(config: GithubConfig | None) -> GithubReleases | None:
     """Return where releases are copied to.
 

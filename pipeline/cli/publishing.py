@@ -1,14 +1,29 @@
 """Verbs about what is published: its indexes, and serving it."""
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.options import Verbs, add_channel, add_dry_run, add_store, add_verb
-from pipeline.cli.ports import chosen_channel, make_context, open_channel
+from pipeline.cli.options import (
+    Verbs,
+    add_channel,
+    add_dry_run,
+    add_examples,
+    add_store,
+    add_verb,
+)
+from pipeline.cli.ports import chosen_channel, make_context, open_channel, reading_channel
 from pipeline.effects.console import Console
+from pipeline.effects.context import Context
 from pipeline.effects.server import make_server
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, FetchBackError
+from pipeline.model.naming import public_url
+from pipeline.publish.audit import Fault, Finding, audit
+from pipeline.publish.copies import copy_releases
 from pipeline.publish.project import project, stale_indexes
+from pipeline.publish.repair import repair
+from pipeline.publish.sites import OpenChannel
 
 
 def add_publishing_verbs(verbs: Verbs) -> None:
@@ -18,7 +33,7 @@ def add_publishing_verbs(verbs: Verbs) -> None:
 
 
 def _add_reconcile(verbs: Verbs) -> None:
-    summary = "make every index and mirror what the ledger says"
+    summary = "make every index, mirror and file what the ledger says"
     parser = add_verb(verbs, "reconcile", summary, _run_reconcile)
     add_channel(parser)
     parser.add_argument(
@@ -26,18 +41,67 @@ def _add_reconcile(verbs: Verbs) -> None:
     )
     add_dry_run(parser, "name what would change")
     add_store(parser)
+    add_examples(parser, "reconcile --check", "reconcile", "reconcile --channel nightly")
 
 
 def _run_reconcile(arguments: argparse.Namespace, console: Console) -> int:
     ctx = make_context(arguments, console)
-    channel = open_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
+    config = chosen_channel(ctx.config, arguments)
     if ctx.dry_run or arguments.check:
-        found = stale_indexes(ctx.config, channel.sites, channel.notary)
-        console.line(f"{len(found)} to be written: {', '.join(found) or 'none'}")
-        return 1 if arguments.check and found else 0
+        channel = reading_channel(ctx, config, arguments)
+        stale = stale_indexes(ctx.config, channel.sites, channel.notary)
+        found = audit(ctx.config, channel)
+        _show_audit(console, stale, "to be written", found.findings)
+        return 1 if arguments.check and (stale or found.wrong) else 0
+    channel = open_channel(ctx, config, arguments)
     changed = project(ctx.config, channel.sites, channel.notary)
-    console.line(f"{len(changed)} written: {', '.join(changed) or 'none'}")
+    found = audit(ctx.config, channel)
+    done = repair(ctx, channel, found.state, found.wrong)
+    _show_audit(console, changed, "written", found.findings, done)
+    _require_whole(ctx, channel, done, found.wrong)
+    if channel.github is not None:
+        copied = copy_releases(ctx, channel, found.state, channel.github)
+        changed = [item.release for item in copied if not item.change.is_none]
+        console.line(f"{len(changed)} copies on GitHub changed: {', '.join(changed) or 'none'}")
     return 0
+
+
+def _show_audit(
+    console: Console,
+    indexes: Sequence[str],
+    state: str,
+    findings: Sequence[Finding],
+    done: Sequence[Finding] = (),
+) -> None:
+    rows = [(url, state) for url in indexes]
+    strange = Counter[str]()
+    for found in findings:
+        url = public_url(found.site.base_url, found.key)
+        if found.fault.is_wrong:
+            rows.append((url, f"{found.fault}{' (mended)' if found in done else ''}"))
+        else:
+            strange[url.rsplit("/", 1)[0]] += 1
+    rows += [(f"{url}/", f"{count} files {Fault.UNKNOWN}") for url, count in strange.items()]
+    console.table("What is not as the ledger says", ("what", "state"), rows)
+    wrong = sum(found.fault.is_wrong for found in findings)
+    console.line(f"{len(indexes)} indexes {state}, {wrong} files wrong, {len(done)} of them mended")
+
+
+def _require_whole(
+    ctx: Context, channel: OpenChannel, done: Sequence[Finding], wrong: Sequence[Finding]
+) -> None:
+    """Look once more where something was wrong.
+
+    Raises:
+        FetchBackError: a release lacks files that no other site has.
+    """
+    left = audit(ctx.config, channel).wrong if done else wrong
+    if left:
+        listed = "\n".join(
+            f"{public_url(found.site.base_url, found.key)}: {found.fault}" for found in left
+        )
+        msg = f"{len(left)} files cannot be mended from another site; restore them.\n{listed}"
+        raise FetchBackError(msg)
 
 
 def _add_serve(verbs: Verbs) -> None:

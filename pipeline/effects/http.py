@@ -183,4 +183,6 @@ def _check_status(url: str, answer: requests.Response) -> None:
         raise RetryableError(msg, asked_wait(answer.headers.get("Retry-After")))
     if answer.status_code != requests.codes.ok:
         msg = f"{url}: HTTP {answer.status_code}, which a retry would not change. Check the URL."
-        raise DownloadError(msg)
+        error = DownloadError(msg)
+        error.http_status = answer.status_code
+        raise error

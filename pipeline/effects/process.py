@@ -24,12 +24,16 @@ STOP_GRACE = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """A finished process; outputs are bytes, since programs promise nothing about encodings."""
+    """A finished process; outputs are bytes, since programs promise nothing about encodings.
+
+    One that ``timed_out`` was stopped; its status is that of a killed process.
+    """
 
     argv: tuple[str, ...]
     status: int
     stdout: bytes
     stderr: bytes
+    timed_out: bool = False
 
     @property
     def text(self) -> str:
@@ -85,8 +89,13 @@ class Running:
             self.stop()
             stdout, stderr = self._process.communicate()
             status = KILLED
-        status = self._process.returncode if status is None else status
-        return Completed(argv=self._argv, status=status, stdout=stdout, stderr=stderr or b"")
+        return Completed(
+            argv=self._argv,
+            status=self._process.returncode if status is None else status,
+            stdout=stdout,
+            stderr=stderr or b"",
+            timed_out=status is not None,
+        )
 
     def stop(self) -> None:
         """End it and all that it started; of one that has ended nothing is left to do."""

@@ -243,10 +243,15 @@ def _compacted(releases: tuple[Release, ...]) -> Iterable[Release]:
     for item in releases:
         event = item.published
         if event.channel == "nightly" and id(event) not in whole and event.files:
-            slim = event.model_copy(update={"files": (), "platforms": ()})
-            yield item.model_copy(update={"published": slim})
+            yield slim(item)
         else:
             yield item
+
+
+def slim(release: Release) -> Release:
+    """Return a nightly as it is kept when it is old: without what its manifest says."""
+    event = release.published.model_copy(update={"files": (), "platforms": ()})
+    return release.model_copy(update={"published": event})
 
 
 def _newest_nightlies(releases: tuple[Release, ...]) -> frozenset[int]:

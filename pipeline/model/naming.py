@@ -27,6 +27,8 @@ BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 
+_NIGHTLY_DAY: Final = re.compile(r"-nightly-([0-9]{4}-[0-9]{2}-[0-9]{2})-[0-9]+-[0-9a-f]{12}$")
+
 SOURCE_SUFFIX: Final = ".tar.gz"
 DEBUG_INFIX: Final = "-debug"
 
@@ -66,6 +68,17 @@ def nightly_release(interpreter: str, revision: Revision, day: date) -> str:
     names of its archives do not.
     """
     return f"{interpreter}-nightly-{day:%Y-%m-%d}-{revision.number}-{revision.revision[:12]}"
+
+
+def nightly_day(release: str) -> date | None:
+    """Return the day in the name of a nightly, or None if it is another name."""
+    found = _NIGHTLY_DAY.search(release)
+    if found is None:
+        return None
+    try:
+        return date.fromisoformat(found[1])
+    except ValueError:
+        return None
 
 
 def segment_key(first: int, last: int, sha256: str) -> str:

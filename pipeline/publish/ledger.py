@@ -129,7 +129,7 @@ def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
     Raises:
         LedgerError: a segment is gone or was changed.
     """
-    sealed = [event for segment in ledger.segments for event in _sealed(store, segment)]
+    sealed = [event for segment in ledger.segments for event in _segment_events(store, segment)]
     return (*sealed, *ledger.events)
 
 
@@ -144,7 +144,8 @@ def was_once(store: Store, ledger: Ledger, older: Ledger) -> bool:
         return False
     following = ledger.events
     if count < len(ledger.segments):
-        following = _sealed(store, ledger.segments[count])
+        segment = ledger.segments[count]
+        following = _segment_events(store, segment)
     return following[: len(older.events)] == older.events
 
 
@@ -165,7 +166,7 @@ def _has(store: Store, ledger: Ledger, event: Event) -> bool:
     """Whether *event* is in the ledger, also where it was sealed at once."""
     for segment in ledger.segments:
         if segment.first <= event.sequence <= segment.last:
-            return event in _sealed(store, segment)
+            return event in _segment_events(store, segment)
     return event in ledger.events
 
 
@@ -214,7 +215,7 @@ def _checkpoint(store: Store, ledger: Ledger) -> State:
     return state
 
 
-def _sealed(store: Store, segment: Segment) -> tuple[Event, ...]:
+def _segment_events(store: Store, segment: Segment) -> tuple[Event, ...]:
     data = _fetched(store, segment.key, segment.sha256)
     return _parsed(SealedEvents, data, segment.key).events
 

@@ -40,6 +40,13 @@ class Notary(Protocol):
         """Check that a trusted key signed *ledger*; raises SignatureError."""
 
 
+class FileVerifier(Protocol):
+    """Checks files of releases, as :class:`Notary` does ledgers."""
+
+    def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
+        """Check that *fingerprint* is a trusted key and signed *path*; raises SignatureError."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeyringNotary:
     """The notary of a channel: signs with its key, by the keyring of GnuPG.
@@ -74,13 +81,18 @@ class KeyringNotary:
         """Check that the channel's key, or another trusted one, signed *ledger*."""
         if _digest(ledger) in self.known:
             return
+        _check_ledger(self.check_file, ledger)
+        self.known.add(_digest(ledger))
+
+    def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
+        """Check that the channel's key, or another trusted one, signed *path*."""
         trusted, public_key = frozenset(self.config.trusted), b""
         if self.is_there():
             with self.keyring() as keyring:
                 trusted |= own_fingerprints(keyring, self.config)
-                public_key = keyring.exported(ledger.fingerprint)
-        _check(self.process, ledger, trusted, public_key)
-        self.known.add(_digest(ledger))
+                public_key = keyring.exported(fingerprint)
+        keys = _Keys(trusted=trusted, binary=public_key)
+        _check(self.process, path, signature, fingerprint, keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +109,13 @@ class KeyFileNotary:
 
     def check(self, ledger: SignedLedger) -> None:
         """Check that a key of the file signed *ledger*."""
+        _check_ledger(self.check_file, ledger)
+
+    def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
+        """Check that a key of the file signed *path*."""
         trusted = key_fingerprints(self.process, self.path)
-        _check(self.process, ledger, trusted, binary_keys(self.process, self.path))
+        keys = _Keys(trusted=trusted, binary=binary_keys(self.process, self.path))
+        _check(self.process, path, signature, fingerprint, keys)
 
 
 def channel_notary(ctx: Context, config: SigningConfig) -> KeyringNotary:
@@ -116,21 +133,34 @@ def _digest(ledger: SignedLedger) -> str:
     return hashlib.sha256(canonical_json(ledger)).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """Who is trusted, and public keys in the binary form that gpgv reads."""
+
+    trusted: frozenset[str]
+    binary: bytes
+
+
+def _check_ledger(check_file: Callable[[Path, Path, str], None], ledger: SignedLedger) -> None:
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        path, signature = Path(temporary, "ledger.json"), Path(temporary, "ledger.asc")
+        path.write_bytes(ledger.payload.encode())
+        signature.write_text(ledger.signature, encoding="utf-8")
+        check_file(path, signature, ledger.fingerprint)
+
+
 def _check(
-    process: ProcessRunner, ledger: SignedLedger, trusted: frozenset[str], public_keys: bytes
+    process: ProcessRunner, path: Path, signature: Path, fingerprint: str, keys: _Keys
 ) -> None:
-    if ledger.fingerprint not in trusted or not public_keys:
+    if fingerprint not in keys.trusted or not keys.binary:
         msg = (
-            f"the ledger is signed by {ledger.fingerprint}, which is not trusted here (trusted: "
-            f"{', '.join(sorted(trusted)) or 'none'}). If it should be, import that key with gpg "
-            "--import and name it in channels.toml: signing.trusted; else find out who wrote it."
+            f"{path.name} is signed by {fingerprint}, which is not trusted here (trusted: "
+            f"{', '.join(sorted(keys.trusted)) or 'none'}). If it should be, import that key with "
+            "gpg --import and name it in channels.toml: signing.trusted; else find out who wrote "
+            "it."
         )
         raise SignatureError(msg)
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
-        path, signature, keyring = (
-            Path(temporary, name) for name in ("ledger.json", "ledger.asc", "key.gpg")
-        )
-        path.write_bytes(ledger.payload.encode())
-        signature.write_text(ledger.signature, encoding="utf-8")
-        keyring.write_bytes(public_keys)
-        verify_signature(process, path, signature, keyring, ledger.fingerprint)
+        keyring = Path(temporary, "key.gpg")
+        keyring.write_bytes(keys.binary)
+        verify_signature(process, path, signature, keyring, fingerprint)

@@ -472,3 +472,16 @@ def test_more_than_was_put_is_refused_as_it_comes(
         client.receive(URL, tmp_path / "a", limit=LIMIT)
 
     assert network.slept == []
+
+
+def test_an_error_knows_what_the_server_answered(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    """Whether there is nothing, or nobody may know, is not one thing to who asks for a ledger."""
+    network.answers = [answer(status=404)]
+
+    with pytest.raises(DownloadError) as caught:
+        client.receive(PIN.url, tmp_path / "received", limit=10)
+
+    assert caught.value.http_status == 404
+    assert DownloadError("x").http_status is None

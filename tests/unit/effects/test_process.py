@@ -256,6 +256,7 @@ def test_a_program_that_does_not_end_in_time_is_stopped(
     done = running.finish(5)
 
     assert (done.status, done.stdout, done.stderr) == (KILLED, b"so far", stderr or b"")
+    assert done.timed_out
     assert family.done == ["terminate 4711"]
 
 

@@ -1,5 +1,7 @@
 """Public names, store keys and URLs."""
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +143,26 @@ def test_no_component_of_an_accepted_key_is_hidden_or_climbs(key: str) -> None:
 
     assert all(part[0].isalnum() for part in key.split("/"))
     assert not set(key) & set("\\%\n ")
+
+
+@given(st.dates(min_value=date(1000, 1, 1)), st.integers(min_value=0))
+def test_the_day_of_a_nightly_is_in_its_name(day: date, number: int) -> None:
+    name = naming.nightly_release("pypy3.11", make_git_revision(number=number), day)
+
+    assert naming.nightly_day(name) == day
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pypy3.11-v7.3.23",
+        "pypy-c-jit-188288-194f9f44b505",
+        "pypy3.11-nightly-2026-02-30-188288-194f9f44b505",
+        "pypy3.11-nightly-2026-02-03-188288-194f9f44b505x",
+    ],
+)
+def test_other_names_have_no_day(name: str) -> None:
+    assert naming.nightly_day(name) is None
 
 
 def test_every_kind_of_file_has_a_type_and_archives_are_not_called_encoded() -> None:
