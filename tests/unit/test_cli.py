@@ -476,7 +476,7 @@ def test_a_nightly_is_named_after_its_source(command: Command) -> None:
     status = command.run("nightly", "toy")
 
     store = command.world.ctx.root / "out" / "store" / "toy"
-    (release,) = (path.name for path in store.iterdir() if path.is_dir())
+    (release,) = (path.name for path in store.glob("toy-nightly-*"))
     assert status == 0
     assert release.startswith("toy-nightly-2026-11-21-20260101-")
 
@@ -525,12 +525,12 @@ def test_what_is_published_is_made_what_the_ledger_says(command: Command) -> Non
 
     url = "https://downloads.test/toy/versions.json"
     assert (statuses, there) == ([0, 1], False)
-    assert messages == [f"1 to be written: {url}"] * 2
+    assert all(f"{url} to be written" in message for message in messages)
     assert status == 0
-    assert f"1 written: {url}" in command.message()
+    assert f"{url} written" in command.message()
     assert index.read_bytes() == data
     assert command.run("reconcile", "--check") == 0
-    assert "0 to be written: none" in command.message()
+    assert url not in command.message()
 
 
 def test_indexes_can_be_written_for_another_address(command: Command) -> None:
@@ -580,7 +580,7 @@ def test_a_mirror_that_lost_something_is_made_whole(mirrored: Command) -> None:
     status = mirrored.run("reconcile")
 
     assert status == 0
-    assert "1 written: https://mirror.test/ledger.json" in mirrored.message()
+    assert "https://mirror.test/ledger.json written" in mirrored.message()
     assert lost.is_file()
 
 
