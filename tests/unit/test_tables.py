@@ -12,10 +12,11 @@ from pipeline.model.records import CompilerCache, Phase, Resources, SourceTree, 
 from pipeline.publish.sites import Site
 from pipeline.run import Outcome
 from pipeline.stages import Done, JobOutcome
-from pipeline.tables import ARCHIVE_COLUMNS, JOB_COLUMNS, show_outcome
+from pipeline.tables import ARCHIVE_COLUMNS, JOB_COLUMNS, show_outcome, show_unfinished
 from tests.factories import (
     make_artifact,
     make_job,
+    make_nightly,
     make_plan_for,
     make_source_tree,
     make_translation,
@@ -180,3 +181,39 @@ def test_an_archive_for_musl_has_no_glibc() -> None:
 
     assert shown["C library"] == "musl"
     assert not shown["tried in"].endswith("QEMU")
+
+
+NIGHTLY: Final = make_nightly()
+UNCHANGED: Final = Outcome(
+    jobs=(), releases=(), unchanged=(("pypy3.11-nightly-2026-11-22-1-0", NIGHTLY),)
+)
+
+
+def test_a_nightly_that_was_not_made_names_the_one_that_is_there() -> None:
+    console, text = recorded_console()
+
+    show_outcome(console, UNCHANGED, SITE)
+
+    assert (
+        "pypy3.11-nightly-2026-11-22-1-0: not made, its inputs are those of "
+        f"{NIGHTLY.release}: https://downloads.test/pypy/{NIGHTLY.release}"
+    ) in text.getvalue()
+
+
+def test_a_dry_run_says_what_is_to_do_and_what_is_not() -> None:
+    finished = JobOutcome(job=make_job(), source=source(cached=True))
+    outcome = Outcome(
+        jobs=(finished,),
+        releases=(),
+        unfinished=(("gem-linux-x86_64", "translate"),),
+        unchanged=UNCHANGED.unchanged,
+    )
+    console, text = recorded_console()
+
+    show_unfinished(console, outcome)
+
+    shown = [re.split(" {2,}", line.strip()) for line in text.getvalue().splitlines()]
+    assert ["gem-linux-x86_64", "to do, from translate on"] in shown
+    assert ["demo-linux-x86_64", "finished"] in shown
+    inputs = f"nothing to do, its inputs are those of {NIGHTLY.release}"
+    assert ["pypy3.11-nightly-2026-11-22-1-0", inputs] in shown

@@ -12,7 +12,7 @@ import pytest
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context
 from pipeline.effects.process import Completed, ProcessRunner, Tool
-from pipeline.effects.store import LocalStore, OnBytes, Stored, ignore_bytes
+from pipeline.effects.store import LocalStore, OnBytes, Stored, Tagged, ignore_bytes
 from pipeline.errors import FetchBackError, ImmutableNameError, SignatureError, StoreError
 from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
 from pipeline.publish.files import (
@@ -424,6 +424,37 @@ def test_a_signature_that_the_first_store_lost_is_not_replaced_by_another(
         case.publish(published)
 
     assert not lost.exists()
+
+
+class Vanishing(NotingStore):
+    """A store that describes a signature, but no longer gives it to who reads it."""
+
+    reads_left = 0
+
+    def read(self, key: str) -> Tagged | None:
+        """Give a signature only so many times."""
+        if key.endswith(".asc"):
+            self.reads_left -= 1
+            if self.reads_left < 0:
+                return None
+        return super().read(key)
+
+
+@pytest.mark.parametrize(
+    ("reads_left", "error"),
+    [(0, ImmutableNameError), (1, FetchBackError)],
+    ids=["before it was checked", "before mirrors got it"],
+)
+def test_a_signature_that_vanishes_meanwhile_stops_the_publication(
+    case: Case, directory: Path, reads_left: int, error: type[Exception]
+) -> None:
+    case.publish(release(directory))
+    vanishing = Vanishing(case.stores[0].root)
+    vanishing.reads_left = reads_left
+    again = replace(case, sites=(replace(case.sites[0], store=vanishing),))
+
+    with pytest.raises(error, match=r"SHA256SUMS\.asc: "):
+        again.publish(release(directory, signature=ALSO_GOOD))
 
 
 # --- what readers get -----------------------------------------------------------------------
