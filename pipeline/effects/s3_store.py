@@ -165,7 +165,7 @@ class S3Store:
         return self._call(f"get {key}", attempt)
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Return every key below *prefix* with its size in bytes, pages of pointers too."""
+        """Return every key below *prefix* with its size in bytes; a pointer's is its page's."""
         begin = f"{self._prefix}/" if self._prefix else ""
         return {
             found["Key"].removeprefix(begin): found["Size"]
@@ -212,6 +212,7 @@ class S3Store:
             StoreError: there is a file under *key*, which stays.
             ConflictError: it was made to lead somewhere else meanwhile.
         """
+        check_key(target)
         present = self._head(key)
         if present is not None and TARGET_ENTRY not in present["Metadata"]:
             msg = f"{self.address}: {key} is a file, which is never replaced by a pointer."
