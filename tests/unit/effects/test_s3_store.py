@@ -292,7 +292,7 @@ def test_an_upload_that_somebody_aborted_is_no_success(
 ) -> None:
     server.faults = [Fault(operation="POST uploadId", outcome=server.uploads.clear)]
 
-    with pytest.raises(ConflictError, match=r"aborted meanwhile\. Run again"):
+    with pytest.raises(StoreError, match=r"Somebody aborted the upload: run again"):
         put(store, large)
 
     assert server.objects == {}
