@@ -262,7 +262,7 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 def _request(request: AWSPreparedRequest) -> Request:
     address = urlsplit(str(request.url))
     query = parse_qs(address.query, keep_blank_values=True)
-    sent: Mapping[str, Any] = request.headers
+    sent = cast("Mapping[str, Any]", request.headers)
     headers = {
         name.lower(): value.decode() if isinstance(value, bytes) else str(value)
         for name, value in sent.items()

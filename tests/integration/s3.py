@@ -1,9 +1,14 @@
 """S3 servers for tests: what all have in common, and the mock that runs in this process."""
 
+import functools
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from threading import Barrier
+from typing import TYPE_CHECKING, Final
 
 import boto3.session
 import pytest
@@ -14,6 +19,7 @@ from moto.server import ThreadedMotoServer
 from pipeline.effects.retry import RetryPolicy
 from pipeline.effects.s3_client import S3Limits
 from pipeline.effects.s3_store import S3Store
+from pipeline.errors import ConflictError
 from pipeline.model.configs import S3Options
 
 if TYPE_CHECKING:
@@ -57,14 +63,7 @@ class S3Server:
 
     def client(self) -> "S3Client":
         """Return a plain client, to look at what a store has done."""
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-        )
+        return _client(self.endpoint)
 
     def bucket(self, name: str) -> str:
         """Make a bucket, whose objects everybody may read; return its name."""
@@ -87,10 +86,82 @@ class S3Server:
                 raise
             return None
 
-    def unfinished(self, bucket: str) -> list[str]:
-        """Return the names for which an upload was begun and neither finished nor aborted."""
-        answer: Any = self.client().list_multipart_uploads(Bucket=bucket)
-        return [item["Key"] for item in answer.get("Uploads", [])]
+    def unfinished(self, bucket: str, name: str) -> list[int]:
+        """Return how many parts wait in each upload for *name*, neither finished nor aborted."""
+        client = self.client()
+        begun = client.list_multipart_uploads(Bucket=bucket, Prefix=name).get("Uploads", [])
+        return [
+            len(
+                client.list_parts(Bucket=bucket, Key=name, UploadId=item["UploadId"]).get(
+                    "Parts", []
+                )
+            )
+            for item in begun
+        ]
+
+
+@functools.cache
+def _client(endpoint: str) -> "S3Client":
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
+
+
+def put_by_eight(store: S3Store, key: str, directory: Path, size: int = 100) -> list[bytes]:
+    """Put eight different files under one key at the same moment; return those that were put."""
+    start = Barrier(8)
+
+    def put(number: int) -> bytes | None:
+        path = directory / f"racer-{number}"
+        path.write_bytes(bytes([number]) * size)
+        start.wait()
+        try:
+            is_new = store.put_new(key, path, content_type="application/gzip")
+        except ConflictError:
+            return None
+        return path.read_bytes() if is_new else None
+
+    with ThreadPoolExecutor(8) as pool:
+        return [data for data in pool.map(put, range(8)) if data is not None]
+
+
+def append_by_two(store: S3Store, key: str, count: int) -> int:
+    """Let two writers append 0, 1, ... *count* - 1 to a JSON list; return their conflicts."""
+    start = Barrier(2)
+
+    def append(_writer: int) -> int:
+        start.wait()
+        return sum(_append(store, key, number) for number in range(count))
+
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(append, range(2)))
+
+
+def _append(store: S3Store, key: str, number: int) -> int:
+    """Append as the ledger does: read, replace if unchanged, and again after a conflict."""
+    conflicts = 0
+    while True:
+        found = store.read(key)
+        numbers = json.loads(found.data) if found else []
+        data = json.dumps([*numbers, number]).encode()
+        tag = found.tag if found else None
+        try:
+            store.replace(key, data, tag=tag, content_type="application/json")
+        except ConflictError:
+            conflicts += 1
+        else:
+            return conflicts
+
+
+def numbers_in(store: S3Store, key: str) -> list[int]:
+    """Return the list under *key*."""
+    found = store.read(key)
+    return [] if found is None else json.loads(found.data)
 
 
 @contextmanager
