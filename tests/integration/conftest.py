@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.ceph import Ceph, running_ceph
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -114,6 +116,13 @@ def fast_copy(fast: Project, tmp_path: Path) -> Project:
     return Project(
         configs=copied / "translation_configs", work=copied / "out", environment={"CI": "1"}
     )
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """A real S3 server, for all tests; each takes a bucket or a prefix of its own."""
+    with running_ceph() as ceph:
+        yield ceph
 
 
 @pytest.fixture
