@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.effects.context import Context
 from pipeline.errors import JobsFailedError, PipelineError
-from pipeline.model.ledger import Published, newest_nightly
+from pipeline.model.ledger import Published, last_nightly
 from pipeline.plan import (
     Plan,
     ReleasePlan,
@@ -102,50 +102,72 @@ class _Run:
 
     def release(self, release: ReleasePlan) -> None:
         """Run a release's jobs, and then what makes it one."""
-        if (known := self._same_nightly(release)) is not None:
-            self.unchanged.append((release.release, known))
+        if self._is_unchanged(release):
             # The run that published it may have been killed before the indexes knew it.
             with self.gathered(release.release):
                 write_projections(self.ctx, self.channel)
             return
-        failed_before = len(self.failures)
         finished: list[JobOutcome] = []
         for job in release.jobs:
             with self.gathered(job.identifier):
                 finished.append(make_job(self.ctx, job, self.last))
         self.jobs += finished
-        if not _signs(self.last) or not self._is_whole(release, finished):
+        if not _signs(self.last):
             return
-        if len(self.failures) > failed_before:
-            release = with_jobs(release, {item.job.identifier for item in finished})
+        whole = self._without_failed(release, {item.job.identifier for item in finished})
+        if whole is None:
+            return
         with self.gathered(release.release):
-            made = make_release(self.ctx, release, tuple(finished), self.channel, self.last)
+            made = make_release(self.ctx, whole, tuple(finished), self.channel, self.last)
             self.releases.append(made)
 
-    def _same_nightly(self, release: ReleasePlan) -> Published | None:
-        """Return the newest nightly of the interpreter if it was made from the same inputs."""
-        if release.channel != "nightly" or not _signs(self.last):
-            return None
-        state = read_ledger(self.channel.store, self.channel.notary).state
-        newest = newest_nightly(state, release.interpreter.interpreter)
-        if newest is None or newest.input_key != input_key(self.ctx, release):
-            return None
-        return newest
+    def _is_unchanged(self, release: ReleasePlan) -> bool:
+        """Whether the last nightly was made from the same inputs; that is noted then.
 
-    def _is_whole(self, release: ReleasePlan, finished: Sequence[JobOutcome]) -> bool:
-        """Whether no platform is missing that the channel cannot do without."""
-        done = {item.job.identifier for item in finished}
-        missing = [job for job in release.jobs if job.identifier not in done]
+        Also where that was yanked: what is wrong must not come back under another name.
+        """
+        if release.channel != "nightly" or not _signs(self.last):
+            return False
+        state = read_ledger(self.channel.store, self.channel.notary).state
+        last = last_nightly(state, release.interpreter.interpreter)
+        if last is None or last.input_key != self._input_key(release):
+            return False
+        self.unchanged.append((release.release, last))
+        return True
+
+    def _input_key(self, release: ReleasePlan) -> str | None:
+        """Return the digest of a release's inputs; None if a job cannot even begin."""
+        try:
+            return input_key(self.ctx, release)
+        except PipelineError:
+            return None  # the job meets the same and says so, and others go on
+
+    def _without_failed(self, release: ReleasePlan, finished: set[str]) -> ReleasePlan | None:
+        """Return *release* with the *finished* jobs only, or None if it must not be made so."""
+        missing = [job for job in release.jobs if job.identifier not in finished]
+        if not missing:
+            return release
+        if self.ctx.dry_run:
+            return None  # what is to be done will be there when the release is made
         optional = self.channel.config.optional if release.channel == "nightly" else ()
         required = [job.identifier for job in missing if job.platform.identifier not in optional]
-        if not self.ctx.dry_run and missing:
-            names = ", ".join(required or (job.identifier for job in missing))
-            self.ctx.console.warn(
-                f"{release.release}: not published, for want of {names}; the last whole set stays"
-                if required or not finished
-                else f"{release.release}: published without {names}, which failed"
+        if required or not finished:
+            names = ", ".join(required or [job.identifier for job in missing])
+            self._warn(release, f"not published, for want of {names}; the last whole set stays")
+            return None
+        names = ", ".join(job.identifier for job in missing)
+        smaller = with_jobs(release, finished)
+        if self._is_unchanged(smaller):
+            _, known = self.unchanged[-1]
+            self._warn(
+                release, f"without {names}, not made, its inputs are those of {known.release}"
             )
-        return not required and bool(finished)
+            return None
+        self._warn(release, f"published without {names}, which failed")
+        return smaller
+
+    def _warn(self, release: ReleasePlan, text: str) -> None:
+        self.ctx.console.warn(f"{release.release}: {text}")
 
 
 def _signs(last: Stage) -> bool:

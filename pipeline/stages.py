@@ -155,14 +155,14 @@ def input_key(ctx: Context, release: ReleasePlan) -> str | None:
     """
     keys = {}
     for job in release.jobs:
-        ctx = ctx.for_platform(job.platform.identifier)
+        its = ctx.for_platform(job.platform.identifier)
         try:
-            source = _source(ctx, job)
-            environment = _translation_environment(ctx, job)
+            source = _source(its, job)
+            environment = _translation_environment(its, job)
         except NotFinished:
             return None
-        key = _translation_key(ctx, job, source.record, environment)
-        keys[job.identifier] = package_stage.input_key(ctx, job, key, environment.digest)
+        key = _translation_key(its, job, source.record, environment)
+        keys[job.identifier] = package_stage.input_key(its, job, key, environment.digest)
     return package_stage.release_input_key(keys)
 
 
@@ -238,6 +238,7 @@ def _translation_key(ctx: Context, job: Job, source: SourceTree, environment: En
 def _translation_environment(ctx: Context, job: Job) -> Environment:
     with _located(Stage.TRANSLATE, job.identifier):
         if not ctx.dry_run:
+            require_fit(ctx, job)
             return ready_environment(ctx, job.environment, job.placement)
         recorded = recorded_environment(ctx, job.environment, job.placement)
         if recorded is None:
@@ -369,6 +370,8 @@ def _publish(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rel
         state = read_ledger(channel.store, channel.notary).state
         refuse_other_release(state, signed.product, signed.release, signed.manifest.sha256)
         known = state.find(signed.product, signed.release)
+        if known is not None:
+            existing(state, signed.product, signed.release)  # a pruned one is not put again
         # What the ledger lists is what the public has; only that is compared then.
         wanted = outcome.files if known is None else known.published.files or outcome.files
         upload = publish_stage.Upload(

@@ -75,6 +75,10 @@ def show_unfinished(console: Console, outcome: Outcome) -> None:
         for item in outcome.jobs
         if item.job.identifier not in waiting
     ]
+    rows += [
+        (name, f"nothing to do, its inputs are those of {known.release}")
+        for name, known in outcome.unchanged
+    ]
     console.table("Dry run: nothing was done", ("what", "state"), rows)
 
 

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET: Final = "bucket"
-KEPT: Final = ("content-type", "cache-control", "content-encoding", "x-amz-website-redirect-location")
+KEPT: Final = (
+    "content-type",
+    "cache-control",
+    "content-encoding",
+    "x-amz-website-redirect-location",
+)
 
 
 class Body(io.BytesIO):

@@ -941,11 +941,13 @@ def stage_output(ctx: Context, key: str = "k" * 64) -> Iterator[StageOutput]:
 
 
 def open_channel(
-    ctx: Context, channel: Channel = "release", notary: Notary | None = None
+    ctx: Context,
+    channel: Channel = "release",
+    notary: Notary | None = None,
+    store: Store | None = None,
 ) -> OpenChannel:
-    """Return a channel of the project with its store in the work directory."""
+    """Return a channel of the project, by default with its store in the work directory."""
     config = channel_config(ctx.config, channel)
-    store = LocalStore(ctx.work.root / config.store)
-    site = Site(store=store, base_url=config.base_url)
+    site = Site(store=store or LocalStore(ctx.work.root / config.store), base_url=config.base_url)
     signed_by = notary or channel_notary(ctx, config.signing)
     return OpenChannel(config=config, sites=(site,), notary=signed_by)

@@ -178,13 +178,15 @@ class LocalStore:
         return True
 
     def target(self, key: str) -> str | None:
-        """Return where the link leads."""
+        """Return where the link leads; a link out of the store leads nowhere."""
         path = self._path(key)
         with _store_errors(key):
             if not path.is_symlink():
                 return None
-            leads = os.path.normpath(path.parent / os.readlink(path))  # noqa: PTH115 - as it is
-            return Path(leads).relative_to(self.root).as_posix()
+            leads = Path(os.path.normpath(path.parent / os.readlink(path)))  # noqa: PTH115 - as is
+        if not leads.is_relative_to(self.root):
+            return None
+        return leads.relative_to(self.root).as_posix()
 
     def remove(self, key: str) -> None:
         """Take away the file, and its directory with the last one."""

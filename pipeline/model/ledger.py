@@ -267,11 +267,18 @@ def nightly_order(event: Published) -> tuple[int, int]:
 
 def newest_nightly(state: State, interpreter: str) -> Published | None:
     """Return the newest nightly of *interpreter* that clients may be led to, or None."""
-    offered = (
-        item.published
-        for item in state.releases
-        if item.published.channel == "nightly"
-        and item.published.interpreter == interpreter
-        and item.is_offered
-    )
+    offered = (item.published for item in _nightlies(state, interpreter) if item.is_offered)
     return max(offered, key=nightly_order, default=None)
+
+
+def last_nightly(state: State, interpreter: str) -> Published | None:
+    """Return the newest nightly of *interpreter* whose files are there, also a yanked one."""
+    kept = (item.published for item in _nightlies(state, interpreter) if item.pruned is None)
+    return max(kept, key=nightly_order, default=None)
+
+
+def _nightlies(state: State, interpreter: str) -> Iterable[Release]:
+    for item in state.releases:
+        event = item.published
+        if event.channel == "nightly" and event.interpreter == interpreter:
+            yield item

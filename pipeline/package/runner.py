@@ -62,13 +62,15 @@ def input_key(ctx: Context, job: Job, translation_key: str, environment: str) ->
     It is known before anything is translated: a nightly with the key of the last one is no news.
     *environment* is the digest of the environment.
     """
-    package = job.interpreter.package
+    interpreter, package = job.interpreter, job.interpreter.package
     return content_key(
         "inputs",
         VERSION,
         translation=translation_key,
         revision=job.revision.revision,
         environment=environment,
+        versions=[str(job.version), job.language_version],
+        described=[interpreter.license, interpreter.homepage],
         config=package,
         given=(
             plain.input_digests(ctx, job)

@@ -152,8 +152,10 @@ def _put(
 ) -> Artifact:
     """Put one file unless it is there; *there* is what the release's directory already has."""
     key, path = upload.key(artifact), upload.directory / artifact.filename
-    if key not in there and store.put_new(key, path, content_type=CONTENT_TYPES[artifact.kind]):
-        return artifact
+    if key not in there:
+        _require_same(store, key, path, artifact)
+        if store.put_new(key, path, content_type=CONTENT_TYPES[artifact.kind]):
+            return artifact
     found = store.stored(key)
     if found is None:
         msg = f"{store.address}: {key}: is in the store's list, but cannot be read. Run again."
@@ -167,6 +169,16 @@ def _put(
         f"{artifact.sha256}). A published name never changes: release a new version."
     )
     raise ImmutableNameError(msg)
+
+
+def _require_same(store: Store, key: str, path: Path, artifact: Artifact) -> None:
+    """Stop before a store that lost a published file gets another one under its name."""
+    if sha256_of(path) != artifact.sha256:
+        msg = (
+            f"{store.address}: {key}: is gone, and {path} is not it: the ledger has sha256 "
+            f"{artifact.sha256}. Signing again made another; restore it from a mirror or a copy."
+        )
+        raise FetchBackError(msg)
 
 
 def _is_good(process: ProcessRunner, store: Store, upload: Upload, key: str) -> bool:
@@ -220,13 +232,14 @@ class _Reader:
         except DownloadError as error:
             msg = f"{error} The release was not announced; run again when readers can get it."
             raise FetchBackError(msg) from error
-        self._compare(url, artifact, Stored(size=received.size, sha256=received.sha256))
-        if received.content_encoding is not None:
+        if received.content_encoding not in {None, "identity"}:
             msg = (
                 f"{url}: is sent with Content-Encoding {received.content_encoding}, so clients "
-                "would keep other bytes than were signed. Switch compression off on the server."
+                "would keep other bytes than were signed. The release was not announced. Switch "
+                "compression off on the server."
             )
             raise FetchBackError(msg)
+        self._compare(url, artifact, Stored(size=received.size, sha256=received.sha256))
         if received.content_type != CONTENT_TYPES[artifact.kind]:
             wanted = CONTENT_TYPES[artifact.kind]
             self.ctx.console.warn(f"{url}: is sent as {received.content_type}, not as {wanted}")

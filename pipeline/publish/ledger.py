@@ -66,15 +66,25 @@ def read_ledger(store: Store, notary: Notary) -> Read:
     present = store.read(LEDGER_KEY)
     if present is None:
         return Read(ledger=Ledger(), state=State(), tag=None, data=b"")
-    signed = _parsed(SignedLedger, present.data, LEDGER_KEY)
+    ledger = signed_ledger(store, notary, present.data)
+    state = replayed(_checkpoint(store, ledger), ledger)
+    return Read(ledger=ledger, state=state, tag=present.tag, data=present.data)
+
+
+def signed_ledger(store: Store, notary: Notary, data: bytes) -> Ledger:
+    """Return the ledger that *data* from the store is, without what it adds up to.
+
+    Raises:
+        LedgerError: it is not a ledger.
+        SignatureError: nobody who is trusted signed it.
+    """
+    signed = _parsed(SignedLedger, data, LEDGER_KEY)
     try:
         notary.check(signed)
     except SignatureError as error:
         error.where = error.where or f"{store.address}: {LEDGER_KEY}"
         raise
-    ledger = _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
-    state = replayed(_checkpoint(store, ledger), ledger)
-    return Read(ledger=ledger, state=state, tag=present.tag, data=present.data)
+    return _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
 
 
 def append(
@@ -94,7 +104,7 @@ def append(
     sent: Event | None = None
     for attempt in range(ATTEMPTS):
         read = read_ledger(store, notary)
-        if sent is not None and sent in read.ledger.events:
+        if sent is not None and _has(store, read.ledger, sent):
             return read, sent  # the answer was lost, the event was not
         event = decide(read.state)
         if event is None:
@@ -119,14 +129,24 @@ def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
     Raises:
         LedgerError: a segment is gone or was changed.
     """
-    sealed = [
-        event
-        for segment in ledger.segments
-        for event in _parsed(
-            SealedEvents, _fetched(store, segment.key, segment.sha256), segment.key
-        ).events
-    ]
+    sealed = [event for segment in ledger.segments for event in _segment_events(store, segment)]
     return (*sealed, *ledger.events)
+
+
+def was_once(store: Store, ledger: Ledger, older: Ledger) -> bool:
+    """Whether the store's *ledger* was *older* once: whether that has no other events.
+
+    Raises:
+        LedgerError: a segment is gone or was changed.
+    """
+    count = len(older.segments)
+    if ledger.segments[:count] != older.segments:
+        return False
+    following = ledger.events
+    if count < len(ledger.segments):
+        segment = ledger.segments[count]
+        following = _segment_events(store, segment)
+    return following[: len(older.events)] == older.events
 
 
 def replayed(state: State, ledger: Ledger) -> State:
@@ -140,6 +160,14 @@ def replayed(state: State, ledger: Ledger) -> State:
     except ValueError as error:
         msg = f"{LEDGER_KEY}: {error}; it was not touched. Restore it from a copy."
         raise LedgerError(msg) from error
+
+
+def _has(store: Store, ledger: Ledger, event: Event) -> bool:
+    """Whether *event* is in the ledger, also where it was sealed at once."""
+    for segment in ledger.segments:
+        if segment.first <= event.sequence <= segment.last:
+            return event in _segment_events(store, segment)
+    return event in ledger.events
 
 
 def _replaced(store: Store, notary: Notary, read: Read, event: Event) -> Read:
@@ -185,6 +213,11 @@ def _checkpoint(store: Store, ledger: Ledger) -> State:
         msg = f"{LEDGER_KEY}: {ledger.sealed} events are sealed, its checkpoint has another number."
         raise LedgerError(msg)
     return state
+
+
+def _segment_events(store: Store, segment: Segment) -> tuple[Event, ...]:
+    data = _fetched(store, segment.key, segment.sha256)
+    return _parsed(SealedEvents, data, segment.key).events
 
 
 def _fetched(store: Store, key: str, sha256: str) -> bytes:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.effects.store import Store
-from pipeline.errors import ConflictError, LedgerError, UncertainError
+from pipeline.errors import ConflictError, LedgerError, SignatureError, UncertainError
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger
-from pipeline.publish.ledger import JSON_TYPE, Read, read_ledger
+from pipeline.publish.ledger import JSON_TYPE, Read, read_ledger, signed_ledger, was_once
 from pipeline.publish.projections import projections
 from pipeline.publish.sites import Site
 from pipeline.publish.view import Document, Pointer, Projection, View
@@ -41,13 +41,17 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
 
     Raises:
         ConflictError: others kept writing; run again.
+        LedgerError: a mirror has events of its own, so it is no copy.
     """
     changed: dict[str, None] = {}
     for _ in range(ATTEMPTS):
         read = read_ledger(sites[0].store, notary)
         try:
             for site in sites:
-                changed.update(dict.fromkeys(_write_site(config, site, sites[0].store, read)))
+                if site.store is not sites[0].store:
+                    copied = _copy_ledger(site, sites[0].store, read, notary)
+                    changed.update(dict.fromkeys(copied))
+                changed.update(dict.fromkeys(_write_site(config, site, read)))
         except (ConflictError, UncertainError):
             continue
         present = sites[0].store.read(naming.LEDGER_KEY)
@@ -77,10 +81,8 @@ def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
     return Wanted(site=site, indexes=projections(view), directories=tuple(directories))
 
 
-def _write_site(config: Config, site: Site, first: Store, read: Read) -> Iterator[str]:
+def _write_site(config: Config, site: Site, read: Read) -> Iterator[str]:
     wanted = wanted_indexes(config, site, read)
-    if site.store is not first:
-        yield from _copy_ledger(site, first, read)
     for key, projection in wanted.indexes.items():
         if _write(site.store, key, projection):
             yield _named(site, key)
@@ -91,10 +93,11 @@ def _write_site(config: Config, site: Site, first: Store, read: Read) -> Iterato
 
 def _stale_site(config: Config, site: Site, first: Store, read: Read) -> Iterator[str]:
     wanted = wanted_indexes(config, site, read)
-    if site.store is not first and read.data:
+    if site.store is not first:
         present = site.store.read(naming.LEDGER_KEY)
-        if present is None or present.data != read.data:
+        if read.data and (present is None or present.data != read.data):
             yield _named(site, naming.LEDGER_KEY)
+        yield from (_named(site, key) for key in _missing_sealed(site.store, read.ledger))
     yield from (
         _named(site, key)
         for key, projection in wanted.indexes.items()
@@ -136,22 +139,40 @@ def _write(store: Store, key: str, projection: Projection) -> bool:
             return True
 
 
-def _copy_ledger(site: Site, first: Store, read: Read) -> Iterator[str]:
-    """Give a mirror the ledger, sealed files first; one that has events of its own is refused.
-
-    Raises:
-        LedgerError: the mirror's ledger is not an older one of the same.
-    """
+def _copy_ledger(site: Site, first: Store, read: Read, notary: Notary) -> Iterator[str]:
+    """Give a mirror the ledger, sealed files first; one that has events of its own is refused."""
     present = site.store.read(naming.LEDGER_KEY)
-    if not read.data or (present is not None and present.data == read.data):
+    if not read.data:
         return
-    there = site.store.sizes(naming.LEDGER_PREFIX) if read.ledger.segments else {}
-    for key in _sealed_keys(read.ledger):
-        if key not in there:
-            _copy(first, site.store, key)
-    tag = None if present is None else present.tag
-    site.store.replace(naming.LEDGER_KEY, read.data, tag=tag, content_type=JSON_TYPE)
-    yield _named(site, naming.LEDGER_KEY)
+    if present is not None and present.data != read.data:
+        _require_copy(site.store, present.data, first, read, notary)
+    for key in _missing_sealed(site.store, read.ledger):
+        _copy(first, site.store, key)
+        yield _named(site, key)
+    if present is None or present.data != read.data:
+        tag = None if present is None else present.tag
+        site.store.replace(naming.LEDGER_KEY, read.data, tag=tag, content_type=JSON_TYPE)
+        yield _named(site, naming.LEDGER_KEY)
+
+
+def _require_copy(mirror: Store, data: bytes, first: Store, read: Read, notary: Notary) -> None:
+    """Refuse a mirror to which somebody published; what nobody signed is only damaged."""
+    try:
+        ledger = signed_ledger(mirror, notary, data)
+    except (LedgerError, SignatureError):
+        return
+    if not was_once(first, read.ledger, ledger):
+        msg = (
+            f"{mirror.address}: {naming.LEDGER_KEY}: has events that {first.address} has not, so "
+            "it is no mirror of it. Nothing was written there: find out who published to it."
+        )
+        raise LedgerError(msg)
+
+
+def _missing_sealed(store: Store, ledger: Ledger) -> Iterator[str]:
+    """Yield the keys of the sealed files that a mirror lacks."""
+    there = store.sizes(naming.LEDGER_PREFIX) if ledger.segments else {}
+    yield from (key for key in _sealed_keys(ledger) if key not in there)
 
 
 def _sealed_keys(ledger: Ledger) -> Iterator[str]:

@@ -27,7 +27,7 @@ from pipeline.sign.gpg import (
     usable_key,
     verify_signature,
 )
-from pipeline.sign.release import signing_keyring
+from pipeline.sign.release import has_keyring, signing_keyring
 
 
 class Notary(Protocol):
@@ -44,10 +44,12 @@ class Notary(Protocol):
 class KeyringNotary:
     """The notary of a channel: signs with its key, by the keyring of GnuPG.
 
-    What was signed or checked once is not checked again: ``known`` has the digests.
+    ``is_there`` says whether the keyring exists; signing makes the quickstart's, checking does
+    not. What was signed or checked once is not checked again: ``known`` has the digests.
     """
 
     keyring: Callable[[], AbstractContextManager[Keyring]]
+    is_there: Callable[[], bool]
     config: SigningConfig
     process: ProcessRunner
     now: Now
@@ -72,9 +74,11 @@ class KeyringNotary:
         """Check that the channel's key, or another trusted one, signed *ledger*."""
         if _digest(ledger) in self.known:
             return
-        with self.keyring() as keyring:
-            trusted = frozenset((*own_fingerprints(keyring, self.config), *self.config.trusted))
-            public_key = keyring.exported(ledger.fingerprint)
+        trusted, public_key = frozenset(self.config.trusted), b""
+        if self.is_there():
+            with self.keyring() as keyring:
+                trusted |= own_fingerprints(keyring, self.config)
+                public_key = keyring.exported(ledger.fingerprint)
         _check(self.process, ledger, trusted, public_key)
         self.known.add(_digest(ledger))
 
@@ -101,6 +105,7 @@ def channel_notary(ctx: Context, config: SigningConfig) -> KeyringNotary:
     """Return the notary of the channel that signs as *config* says."""
     return KeyringNotary(
         keyring=lambda: signing_keyring(ctx, config),
+        is_there=lambda: has_keyring(ctx, config),
         config=config,
         process=ctx.process,
         now=ctx.now,

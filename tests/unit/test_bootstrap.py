@@ -13,24 +13,26 @@ from pipeline.effects.store import LocalStore, OnBytes, Stored, Tagged, ignore_b
 from pipeline.errors import DigestMismatchError, SourceError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
-from pipeline.model.base import pretty_json
 from pipeline.model.configs import ReleaseBootstrap
-from pipeline.model.ledger import Event, Ledger
+from pipeline.model.ledger import Published, State, Yanked
 from pipeline.model.platforms import Mode
 from pipeline.model.records import BootstrapRelease
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan
-from pipeline.publish.ledger import read_ledger
+from pipeline.publish.ledger import append, read_ledger
+from pipeline.publish.sites import OpenChannel
 from pipeline.run import run_plan
 from pipeline.stages import Stage
 from pipeline.translate.bootstrap import bootstrap_path
-from tests.factories import make_event, make_ledger, make_nightly
+from tests.factories import changed, later, make_event, make_nightly, make_state
 from tests.fakes import (
+    FakeNotary,
     Ran,
     World,
     given_files,
     make_plan,
     make_world,
+    open_channel,
     replace_text,
     translated,
     unexpected,
@@ -41,7 +43,7 @@ AARCH64: Final = "linux-aarch64"
 IMAGE: Final = 'kind = "image"\nargv = ["pypy", "-S"]'
 RELEASE: Final = 'kind = "release"\ninterpreter = "toy"\noptions = ["-S"]'
 
-Publish = Callable[..., Event]
+Publish = Callable[..., Published]
 
 
 # --- which release --------------------------------------------------------------------------
@@ -51,18 +53,18 @@ WANTED: Final = ReleaseBootstrap(kind="release", interpreter="pypy2.7")
 
 
 def newest(
-    *events: Event,
+    *events: Published,
     platform: str = X86_64,
     wanted: ReleaseBootstrap = WANTED,
     older_than: str | None = None,
 ) -> str:
     """Return the name of the release that is taken."""
     limit = None if older_than is None else InterpreterVersion.parse(older_than)
-    event, _ = newest_release(make_ledger(*events), wanted, platform, limit)
+    event, _ = newest_release(make_state(*events), wanted, platform, limit)
     return event.release
 
 
-def pypy(version: str, *platforms: str, **overrides: Any) -> Event:
+def pypy(version: str, *platforms: str, **overrides: Any) -> Published:
     """Return the event that published a version of PyPy 2.7."""
     return make_event("pypy2.7", version, platforms or (X86_64,), **overrides)
 
@@ -105,6 +107,19 @@ def test_a_nightly_does_not_translate() -> None:
     assert newest(pypy("7.3.23"), nightly) == "pypy2.7-v7.3.23"
 
 
+def test_a_release_that_was_yanked_does_not_translate() -> None:
+    event = pypy("7.3.24")
+
+    state = make_state(pypy("7.3.23"), event, later(Yanked, event))
+
+    found, _ = newest_release(state, WANTED, X86_64, None)
+    assert found.release == "pypy2.7-v7.3.23"
+
+
+def test_a_staged_release_does_not_translate() -> None:
+    assert newest(pypy("7.3.23"), pypy("7.3.24", staged=True)) == "pypy2.7-v7.3.23"
+
+
 def test_another_interpreter_does_not_translate() -> None:
     assert newest(pypy("7.3.23"), make_event("pypy3.11", "7.3.24")) == "pypy2.7-v7.3.23"
 
@@ -127,7 +142,7 @@ def test_the_archive_is_the_platform_s_without_its_debug_symbols() -> None:
     )
     event = event.model_copy(update={"files": (symbols, *event.files)})
 
-    _, artifact = newest_release(make_ledger(event), WANTED, X86_64, None)
+    _, artifact = newest_release(make_state(event), WANTED, X86_64, None)
 
     assert artifact == wanted
 
@@ -141,7 +156,7 @@ def test_the_archive_is_the_platform_s_without_its_debug_symbols() -> None:
         pytest.param((make_event("pypy3.11"),), id="interpreter"),
     ],
 )
-def test_without_a_release_the_message_tells_what_to_do(events: Sequence[Event]) -> None:
+def test_without_a_release_the_message_tells_what_to_do(events: Sequence[Published]) -> None:
     with pytest.raises(SourceError) as caught:
         newest(*events)
 
@@ -212,13 +227,11 @@ def store(tmp_path: Path) -> WatchedStore:
 def publish(store: WatchedStore, tmp_path: Path) -> Publish:
     """Give a function that publishes a version of toy, each archive with its name as content."""
 
-    def published(version: str, *platforms: str) -> Event:
+    def published(version: str, *platforms: str) -> Published:
         release = f"toy-v{version}"
         files = tuple(archive(release, platform) for platform in platforms or (X86_64,))
         event = make_event("toy", version, product="toy", files=files)
-        ledger, tag = read_ledger(store)
-        data = pretty_json(make_ledger(*ledger.events, event))
-        store.replace(naming.LEDGER_KEY, data, tag=tag, content_type="application/json")
+        append(store, FakeNotary(), lambda state: changed(event, sequence=state.sequence + 1))
         store.keys.clear()
         return event
 
@@ -230,6 +243,11 @@ def publish(store: WatchedStore, tmp_path: Path) -> Publish:
         return describe(path, ArtifactKind.ARCHIVE_ZST, platform)
 
     return published
+
+
+def channel_of(world: World, store: LocalStore) -> OpenChannel:
+    """Return the channel with this store."""
+    return open_channel(world.ctx, notary=FakeNotary(), store=store)
 
 
 def bootstraps(plan: Plan) -> dict[str, str | None]:
@@ -246,7 +264,7 @@ def cached(world: World) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in found}
 
 
-def in_store(store: LocalStore, event: Event) -> Path:
+def in_store(store: LocalStore, event: Published) -> Path:
     """Return where in the store the one archive of *event* is."""
     return store.root / naming.store_key("toy", event.release, event.files[0].filename)
 
@@ -257,7 +275,7 @@ def test_a_job_gets_the_newest_release_and_the_name_of_its_program(
     event = publish("1.2.3")
     publish("1.2.2")
 
-    plan = with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), store)
+    plan = with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), channel_of(world, store))
 
     assert [job.bootstrap for job in plan.jobs] == [
         BootstrapRelease(release="toy-v1.2.3", artifact=event.files[0], executable="toy")
@@ -269,7 +287,7 @@ def test_a_release_is_fetched_into_the_cache_under_its_digest(
 ) -> None:
     event = publish("1.2.3")
 
-    (job,) = with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), store).jobs
+    (job,) = with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), channel_of(world, store)).jobs
 
     assert job.bootstrap is not None
     path = bootstrap_path(world.ctx, job.bootstrap)
@@ -283,7 +301,7 @@ def test_only_the_jobs_that_want_a_release_get_one(
     publish("1.2.3")
     plan = make_plan(world.ctx, "toy", "gem")
 
-    found = with_bootstraps(world.ctx, plan, store)
+    found = with_bootstraps(world.ctx, plan, channel_of(world, store))
 
     assert bootstraps(found) == {"toy-linux-x86_64": None, "gem-linux-x86_64": "toy-v1.2.3"}
     assert found.releases[0] == plan.releases[0]
@@ -295,7 +313,7 @@ def test_a_plan_is_the_same_but_for_its_bootstrap_releases(
     publish("1.2.3")
     plan = make_plan(world.ctx, "gem")
 
-    found = with_bootstraps(world.ctx, plan, store)
+    found = with_bootstraps(world.ctx, plan, channel_of(world, store))
 
     jobs = tuple(job.model_copy(update={"bootstrap": None}) for job in found.jobs)
     (release,) = (item.model_copy(update={"jobs": jobs}) for item in found.releases)
@@ -309,7 +327,7 @@ def test_each_platform_is_translated_by_its_own_archive(
     publish("1.2.3", X86_64, other)
 
     plan = make_plan(world.ctx, "gem", platforms=(X86_64, other))
-    found = with_bootstraps(world.ctx, plan, store)
+    found = with_bootstraps(world.ctx, plan, channel_of(world, store))
 
     assert [job.bootstrap.artifact.platform for job in found.jobs if job.bootstrap] == [
         X86_64,
@@ -327,7 +345,9 @@ def test_a_cross_translation_is_run_by_the_hosts_archive(
     (job,) = (job.model_copy(update={"platform": target, "mode": Mode.CROSS}) for job in plan.jobs)
     release = plan.releases[0].model_copy(update={"jobs": (job,)})
 
-    found = with_bootstraps(world.ctx, plan.model_copy(update={"releases": (release,)}), store)
+    found = with_bootstraps(
+        world.ctx, plan.model_copy(update={"releases": (release,)}), channel_of(world, store)
+    )
 
     assert [job.bootstrap.artifact.platform for job in found.jobs if job.bootstrap] == [X86_64]
 
@@ -343,7 +363,9 @@ def test_one_platform_alone_may_be_translated_by_a_release(
     gem.write_text(f"{gem.read_text()}\n{own}")
     ctx = world.again().ctx
 
-    found = with_bootstraps(ctx, make_plan(ctx, "gem", platforms=(X86_64, other)), store)
+    found = with_bootstraps(
+        ctx, make_plan(ctx, "gem", platforms=(X86_64, other)), channel_of(world, store)
+    )
 
     assert bootstraps(found) == {f"gem-{X86_64}": None, f"gem-{other}": "toy-v1.2.3"}
 
@@ -353,17 +375,31 @@ def test_nothing_is_asked_of_the_store_if_no_job_wants_a_release(
 ) -> None:
     plan = make_plan(world.ctx, "toy")
 
-    assert with_bootstraps(world.ctx, plan, ClosedStore(tmp_path / "closed")) == plan
+    assert (
+        with_bootstraps(world.ctx, plan, channel_of(world, ClosedStore(tmp_path / "closed")))
+        == plan
+    )
 
 
 def test_a_release_is_fetched_once(world: World, store: WatchedStore, publish: Publish) -> None:
     publish("1.2.3")
     plan = make_plan(world.ctx, "gem")
-    first = with_bootstraps(world.ctx, plan, store)
+    first = with_bootstraps(world.ctx, plan, channel_of(world, store))
     store.keys.clear()
 
-    assert with_bootstraps(world.ctx, plan, store) == first
+    assert with_bootstraps(world.ctx, plan, channel_of(world, store)) == first
     assert store.keys == [naming.LEDGER_KEY]
+
+
+def test_a_dry_run_fetches_nothing(world: World, store: WatchedStore, publish: Publish) -> None:
+    publish("1.2.3")
+    dry = world.again(dry_run=True)
+
+    (job,) = with_bootstraps(dry.ctx, make_plan(dry.ctx, "gem"), channel_of(world, store)).jobs
+
+    assert job.bootstrap is not None
+    assert store.keys == [naming.LEDGER_KEY]
+    assert cached(world) == {}
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(
@@ -371,11 +407,11 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
 ) -> None:
     publish("1.2.3")
     plan = make_plan(world.ctx, "gem")
-    (job,) = with_bootstraps(world.ctx, plan, store).jobs
+    (job,) = with_bootstraps(world.ctx, plan, channel_of(world, store)).jobs
     assert job.bootstrap is not None
     bootstrap_path(world.ctx, job.bootstrap).write_text("damaged")
 
-    with_bootstraps(world.ctx, plan, store)
+    with_bootstraps(world.ctx, plan, channel_of(world, store))
 
     assert list(cached(world).values()) == ["toy-v1.2.3-linux-x86_64.tar.zst"]
 
@@ -387,7 +423,7 @@ def test_a_file_that_was_changed_in_the_store_is_refused_and_not_kept(
     in_store(store, event).write_text("changed")
 
     with pytest.raises(DigestMismatchError) as caught:
-        with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), store)
+        with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), channel_of(world, store))
 
     message = str(caught.value)
     assert message.startswith("toy/toy-v1.2.3/toy-v1.2.3-linux-x86_64.tar.zst: ")
@@ -403,7 +439,7 @@ def test_a_file_that_is_not_in_the_store_is_an_error_with_a_remedy(
     in_store(store, publish("1.2.3")).unlink()
 
     with pytest.raises(SourceError) as caught:
-        with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), store)
+        with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), channel_of(world, store))
 
     assert str(caught.value) == (
         "toy/toy-v1.2.3/toy-v1.2.3-linux-x86_64.tar.zst: is in the ledger, but not in the store. "
@@ -415,9 +451,9 @@ def test_a_store_without_a_release_is_refused_before_anything_is_fetched(
     world: World, store: WatchedStore
 ) -> None:
     with pytest.raises(SourceError, match="the store has no final release of toy for linux-x86_64"):
-        with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), store)
+        with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), channel_of(world, store))
 
-    assert read_ledger(store)[0] == Ledger()
+    assert read_ledger(store, FakeNotary()).state == State()
     assert not world.ctx.work.path("cache").exists()
 
 
@@ -425,8 +461,8 @@ def test_a_store_without_a_release_is_refused_before_anything_is_fetched(
 
 
 def test_what_was_released_translates_in_the_container(world: World, tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
-    run_plan(world.ctx, make_plan(world.ctx, "toy"), store, Stage.PROJECTIONS)
+    channel = channel_of(world, LocalStore(tmp_path / "store"))
+    run_plan(world.ctx, make_plan(world.ctx, "toy"), channel, Stage.PROJECTIONS)
     given: list[dict[str, bytes]] = []
 
     def look(step: ContainerStep) -> Ran:
@@ -435,8 +471,8 @@ def test_what_was_released_translates_in_the_container(world: World, tmp_path: P
 
     world.engine.scripts["translate"] = look
 
-    plan = with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), store)
-    run_plan(world.ctx, plan, store, Stage.TRANSLATE)
+    plan = with_bootstraps(world.ctx, make_plan(world.ctx, "gem"), channel)
+    run_plan(world.ctx, plan, channel, Stage.TRANSLATE)
 
     command = next(step.command for step in reversed(world.engine.steps) if step.name[0] == "t")
     start = command.index("--addr-no-randomize") + 1

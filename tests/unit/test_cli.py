@@ -10,8 +10,7 @@ from typing import Final, NoReturn
 
 import pytest
 
-from pipeline import cli
-from pipeline.cli import main
+from pipeline.cli import building, main, ports, publishing
 from pipeline.effects.engine import WORKER_IMAGE
 from pipeline.errors import (
     ConfigError,
@@ -26,8 +25,8 @@ from tests.fakes import FakeEngine, Image, Ran, World, fixed_clock, make_world, 
 
 VERBS: Final = (
     *("release", "nightly"),
-    *("source", "translate", "package", "verify", "sign", "publish", "ledger", "projections"),
-    *("config", "plan", "schemas", "doctor", "serve"),
+    *("source", "translate", "package", "verify", "sign", "publish", "ledger"),
+    *("config", "plan", "schemas", "doctor", "reconcile", "serve"),
 )
 STAGE_VERBS: Final = VERBS[2:9]
 
@@ -69,10 +68,11 @@ def command(
         addresses.append(address)
         return elsewhere
 
-    monkeypatch.setattr(cli, "DockerEngine", docker_engine)
-    monkeypatch.setattr(cli, "ProcessRunner", lambda: world.process)
-    monkeypatch.setattr(cli, "HttpClient", lambda: world.http)
-    monkeypatch.setattr(cli, "utc_now", fixed_clock())
+    monkeypatch.setattr(ports, "DockerEngine", docker_engine)
+    monkeypatch.setattr(ports, "ProcessRunner", lambda: world.process)
+    monkeypatch.setattr(ports, "HttpClient", lambda: world.http)
+    monkeypatch.setattr(ports, "HttpView", lambda _http: world.public)
+    monkeypatch.setattr(ports, "utc_now", fixed_clock())
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setenv("CI", "1")
     monkeypatch.setenv("COLUMNS", "300")
@@ -155,7 +155,7 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
 def test_errors_become_exit_codes(
     error: BaseException, code: int, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "load_config", raising(error))
+    monkeypatch.setattr(building, "load_config", raising(error))
 
     status = command.run("config")
 
@@ -188,7 +188,7 @@ def test_an_error_is_shown_once_with_its_place(command: Command) -> None:
 
 
 def test_a_bug_is_reported_as_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "load_config", raising(ZeroDivisionError("oops")))
+    monkeypatch.setattr(building, "load_config", raising(ZeroDivisionError("oops")))
 
     command.run("config")
 
@@ -353,7 +353,7 @@ def test_without_containers_the_worker_itself_does_the_work(
     native = FakeEngine()
     native.contained = False
     native.images[WORKER_IMAGE] = Image(image_id=WORKER_IMAGE)
-    monkeypatch.setattr(cli, "NativeEngine", lambda _root, _process: native)
+    monkeypatch.setattr(ports, "NativeEngine", lambda _root, _process: native)
 
     status = command.run("translate", "toy", "--engine", "linux-x86_64=native")
 
@@ -478,7 +478,7 @@ def test_a_nightly_is_named_after_its_source(command: Command) -> None:
     store = command.world.ctx.root / "out" / "store" / "toy"
     (release,) = (path.name for path in store.iterdir() if path.is_dir())
     assert status == 0
-    assert release.startswith("toy-nightly-20260101-")
+    assert release.startswith("toy-nightly-2026-11-21-20260101-")
 
 
 def test_another_store_can_be_given(command: Command, tmp_path: Path) -> None:
@@ -509,22 +509,173 @@ def test_a_busy_work_directory_is_refused(command: Command) -> None:
     assert "is at work here" in command.message()
 
 
-def test_indexes_can_be_written_from_the_ledger_alone(command: Command) -> None:
+def test_what_is_published_is_made_what_the_ledger_says(command: Command) -> None:
     command.run("release", "toy")
     index = command.world.ctx.root / "out" / "store" / "toy" / "versions.json"
     data = index.read_bytes()
     index.unlink()
     command.message()
 
-    dry = command.run("projections", "--dry-run")
-    dry_message, there = command.message(), index.exists()
-    status = command.run("projections")
+    statuses, messages = [], []
+    for option in ("--dry-run", "--check"):
+        statuses.append(command.run("reconcile", option))
+        messages.append(command.message())
+    there = index.exists()
+    status = command.run("reconcile")
 
-    assert (dry, there) == (0, False)
-    assert "1 indexes would be written: toy/versions.json" in dry_message
+    url = "https://downloads.test/toy/versions.json"
+    assert (statuses, there) == ([0, 1], False)
+    assert messages == [f"1 to be written: {url}"] * 2
     assert status == 0
-    assert "1 indexes written: toy/versions.json" in command.message()
+    assert f"1 written: {url}" in command.message()
     assert index.read_bytes() == data
+    assert command.run("reconcile", "--check") == 0
+    assert "0 to be written: none" in command.message()
+
+
+def test_indexes_can_be_written_for_another_address(command: Command) -> None:
+    command.run("release", "toy")
+    store = command.world.ctx.root / "out" / "store"
+
+    status = command.run("reconcile", "--store", str(store), "--base-url", "http://127.0.0.1:8377")
+
+    assert status == 0
+    assert b"http://127.0.0.1:8377/toy/" in (store / "toy" / "versions.json").read_bytes()
+
+
+MIRROR: Final = 'mirrors = [{ store = "mirror", base_url = "https://mirror.test" }]\n'
+
+
+@pytest.fixture
+def mirrored(command: Command) -> Command:
+    """The command line on a project whose channels have a mirror."""
+    channels = command.world.ctx.root / "translation_configs" / "channels.toml"
+    channels.write_text(re.sub("(?m)^signing", f"{MIRROR}signing", channels.read_text()))
+    return command
+
+
+def test_a_release_goes_to_every_mirror(mirrored: Command) -> None:
+    status = mirrored.run("release", "toy")
+
+    out = mirrored.world.ctx.root / "out"
+    assert status == 0
+    assert files(out / "mirror") == files(out / "store")
+    assert b"https://mirror.test/toy/" in (out / "mirror" / "toy" / "versions.json").read_bytes()
+
+
+def test_a_store_of_ones_own_has_no_mirrors(mirrored: Command, tmp_path: Path) -> None:
+    status = mirrored.run("release", "toy", "--store", str(tmp_path / "mine"))
+
+    assert status == 0
+    assert "ledger.json" in files(tmp_path / "mine")
+    assert not (mirrored.world.ctx.root / "out" / "mirror").exists()
+
+
+def test_a_mirror_that_lost_something_is_made_whole(mirrored: Command) -> None:
+    mirrored.run("release", "toy")
+    lost = mirrored.world.ctx.root / "out" / "mirror" / "ledger.json"
+    lost.unlink()
+    mirrored.message()
+
+    status = mirrored.run("reconcile")
+
+    assert status == 0
+    assert "1 written: https://mirror.test/ledger.json" in mirrored.message()
+    assert lost.is_file()
+
+
+def test_a_release_may_be_staged(command: Command) -> None:
+    status = command.run("release", "toy", "--stage")
+
+    store = command.world.ctx.root / "out" / "store"
+    assert status == 0
+    assert "toy/toy-v1.2.3/SHA256SUMS" in files(store)
+    assert "toy-v1.2.3" not in "".join(
+        path.read_text(encoding="utf-8") for path in (store / "toy").glob("*.json")
+    )
+
+
+def test_a_nightly_cannot_be_staged(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["nightly", "--stage"])
+
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --stage" in capsys.readouterr().err
+
+
+def test_a_nightly_of_the_same_inputs_names_the_one_that_is_there(command: Command) -> None:
+    command.run("nightly", "toy")
+    store = command.world.ctx.root / "out" / "store"
+    before = files(store)
+    command.message()
+
+    status = command.run("nightly", "toy")
+
+    assert status == 0
+    message = command.message()
+    assert "not made, its inputs are those of toy-nightly-2026-11-21-" in message
+    assert files(store) == before
+
+
+def test_a_dry_run_says_that_a_nightly_would_not_be_made(command: Command) -> None:
+    command.run("nightly", "toy")
+    command.message()
+
+    status = command.run("nightly", "toy", "--dry-run")
+
+    assert status == 0
+    assert "nothing to do, its inputs are those of toy-nightly-2026-11-21-" in command.message()
+
+
+def test_a_bucket_is_not_served(command: Command) -> None:
+    status = command.run("serve", "--store", "s3://bucket/prefix")
+
+    assert status == ConfigError.exit_code
+    assert "s3://bucket/prefix: a bucket is served by its server" in command.message()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Servers that end at once, as with Ctrl-C; what they were asked to serve."""
+    made: list[object] = []
+
+    class Server:
+        server_port = 8377
+
+        def serve_forever(self) -> None:
+            raise KeyboardInterrupt
+
+        def server_close(self) -> None:
+            made.append("closed")
+
+    def make_server(root: Path, host: str, port: int) -> Server:
+        made.append((root, host, port))
+        return Server()
+
+    monkeypatch.setattr(publishing, "make_server", make_server)
+    return made
+
+
+def test_a_store_is_served_until_ctrl_c(command: Command, server: list[object]) -> None:
+    status = command.run("serve")
+
+    root = command.world.ctx.root / "out" / "store"
+    message = command.message()
+    assert status == 0
+    assert server == [(root, "127.0.0.1", 8377), "closed"]
+    assert f"{root} is served at http://127.0.0.1:8377" in message
+    assert "python -m pipeline reconcile --store" in message
+
+
+def test_a_server_that_fits_the_indexes_says_nothing_of_them(
+    command: Command, server: list[object], tmp_path: Path
+) -> None:
+    address = "http://127.0.0.1:8377"
+
+    command.run("serve", "--store", str(tmp_path), "--base-url", address)
+
+    assert server[0] == (tmp_path, "127.0.0.1", 8377)
+    assert "reconcile" not in command.message()
 
 
 def test_the_configuration_is_shown_to_people_and_programs(command: Command) -> None:
@@ -572,7 +723,7 @@ def test_doctor_fails_with_the_fix(command: Command) -> None:
 
 
 def test_a_dry_run_provisions_nothing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "provision", raising(AssertionError()))
+    monkeypatch.setattr(building, "provision", raising(AssertionError()))
 
     status = command.run("release", "toy", "--provision", "--dry-run")
 
@@ -589,8 +740,8 @@ def test_provisioning_comes_first(command: Command, monkeypatch: pytest.MonkeyPa
 
         return note
 
-    monkeypatch.setattr(cli, "provision", noting("provision"))
-    monkeypatch.setattr(cli, "diagnose", noting("diagnose"))
+    monkeypatch.setattr(building, "provision", noting("provision"))
+    monkeypatch.setattr(building, "diagnose", noting("diagnose"))
     command.world.engine.scripts["translate"] = lambda _step: Ran(lines=noting("translate")())
 
     command.run("release", "toy", "--provision")
@@ -602,7 +753,7 @@ def test_the_releaser_is_known_also_without_a_user_name(monkeypatch: pytest.Monk
     monkeypatch.setattr("getpass.getuser", raising(KeyError("uid not found")))
     monkeypatch.setattr("os.getuid", lambda: 4711)
 
-    assert cli._releaser() == "uid 4711"  # noqa: SLF001 - there is no other way to see it
+    assert ports._releaser() == "uid 4711"  # noqa: SLF001 - there is no other way to see it
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://slash.test/", "ftp://x.test"])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from pipeline.plan import (
     archive_names,
     make_plan,
     selected_interpreters,
+    with_jobs,
 )
 from tests.conftest import CheckGolden
 from tests.factories import (
@@ -552,15 +554,70 @@ def test_one_version_for_one_interpreter_named_twice_is_fine() -> None:
     assert [release.release for release in plan.releases] == ["demo-v1.1.0"]
 
 
-def test_a_nightly_is_named_by_its_revision_and_keeps_its_version() -> None:
+def test_a_nightly_is_named_by_its_day_and_revision_its_archives_by_the_revision() -> None:
     revision = make_revision(number=20261122, revision="abcdef0123456789" * 4)
 
-    (release,) = make_plan_for(revision=revision, channel="nightly").releases
+    (release,) = make_plan_for(
+        revision=revision, channel="nightly", day=date(2026, 11, 25)
+    ).releases
 
-    assert release.release == "demo-nightly-20261122-abcdef012345"
+    assert release.release == "demo-nightly-2026-11-25-20261122-abcdef012345"
     assert [job.stem for job in release.jobs] == ["demo-nightly-20261122-abcdef012345-linux64"]
     assert str(release.version) == "1.0.0"
     assert release.channel == "nightly"
+
+
+def test_without_a_day_a_nightly_has_that_of_its_source() -> None:
+    revision = make_revision(epoch=1795219200)
+
+    (release,) = make_plan_for(revision=revision, channel="nightly").releases
+
+    assert release.release.startswith("demo-nightly-2026-11-21-")
+
+
+def test_the_same_revision_may_be_a_nightly_of_two_days() -> None:
+    """Made by another compiler, for one; the archives' names do not change."""
+    first, second = (
+        make_plan_for(channel="nightly", day=date(2026, 11, day)).releases[0] for day in (24, 25)
+    )
+
+    assert first.release != second.release
+    assert [job.stem for job in first.jobs] == [job.stem for job in second.jobs]
+
+
+@pytest.mark.parametrize("staged", [True, False])
+def test_a_release_may_be_staged_under_its_final_names(*, staged: bool) -> None:
+    (release,) = make_plan_for(staged=staged).releases
+
+    assert release.staged is staged
+    assert release.urls == make_plan_for().releases[0].urls
+
+
+# --- only some of the jobs ------------------------------------------------------------------
+
+
+def test_a_release_with_some_of_its_jobs_has_the_files_that_these_make() -> None:
+    two = ("linux-x86_64", "linux-i686")
+    (whole,) = make_plan_for(platforms=two, channel="nightly").releases
+    (alone,) = make_plan_for(platforms=two[:1], channel="nightly").releases
+
+    smaller = with_jobs(whole, {"demo-linux-x86_64"})
+
+    assert smaller == alone
+    assert whole.urls.items() > smaller.urls.items()
+
+
+def test_a_release_with_all_of_its_jobs_is_the_same() -> None:
+    (release,) = make_plan_for(platforms=("linux-x86_64", "linux-i686")).releases
+
+    assert with_jobs(release, {job.identifier for job in release.jobs}) == release
+
+
+def test_the_source_archive_stays_with_whichever_job() -> None:
+    release = make_pypy_plan()
+
+    assert with_jobs(release, {job.identifier for job in release.jobs}).urls == release.urls
+    assert "pypy3.11-v7.3.23-src.tar.gz" in release.urls
 
 
 def test_two_revisions_never_share_a_nightlys_name() -> None:
@@ -643,8 +700,9 @@ def test_a_nightly_of_pypy_is_named_by_the_number_of_its_commit() -> None:
         revision=revision, channel="nightly", interpreters=("pypy3.11",)
     ).releases
 
-    assert release.release == "pypy-c-jit-187671-194f9f44b505"
+    assert release.release == "pypy3.11-nightly-2026-05-26-187671-194f9f44b505"
     assert "pypy-c-jit-187671-194f9f44b505-src.tar.gz" in release.urls
+    assert "pypy-c-jit-187671-194f9f44b505-linux64.tar.gz" in release.urls
 
 
 def test_a_local_source_is_taken_along() -> None:

@@ -12,6 +12,7 @@ from pipeline.effects.archives import Entry, entries_of, write_archive
 from pipeline.effects.store import LocalStore
 from pipeline.errors import (
     EngineUnavailableError,
+    EventError,
     FetchBackError,
     GateError,
     ImageError,
@@ -24,16 +25,34 @@ from pipeline.errors import (
     SourceError,
     TranslationError,
 )
+from pipeline.model.artifacts import CONTENT_TYPES
+from pipeline.model.ledger import Published, State
 from pipeline.model.naming import LEDGER_KEY
-from pipeline.stages import JobOutcome, NotFinished, ReleaseOutcome, Stage, make_job, make_release
+from pipeline.plan import ReleasePlan
+from pipeline.publish.events import Stamp, promotion, pruning
+from pipeline.publish.ledger import Decide, append, read_ledger
+from pipeline.publish.sites import OpenChannel, Site
+from pipeline.stages import (
+    JobOutcome,
+    NotFinished,
+    ReleaseOutcome,
+    Stage,
+    input_key,
+    make_job,
+    make_release,
+)
 from tests.fakes import (
     EPOCH,
+    NOW,
     Answer,
+    FakeEngine,
+    FakeNotary,
     Ran,
     World,
     expect_gpg,
     make_plan,
     make_world,
+    open_channel,
     replace_text,
     secret_key,
 )
@@ -55,10 +74,29 @@ def job_up_to(world: World, last: Stage = Stage.VERIFY) -> JobOutcome:
     return make_job(world.ctx, make_plan(world.ctx).jobs[0], last)
 
 
-def release_up_to(world: World, last: Stage = Stage.PROJECTIONS) -> ReleaseOutcome:
+def channel_of(world: World) -> OpenChannel:
+    return open_channel(world.ctx, notary=FakeNotary())
+
+
+def release_up_to(
+    world: World,
+    last: Stage = Stage.PROJECTIONS,
+    *,
+    channel: OpenChannel | None = None,
+    staged: bool = False,
+) -> ReleaseOutcome:
     plan = make_plan(world.ctx)
+    release = plan.releases[0].model_copy(update={"staged": staged})
     jobs = tuple(make_job(world.ctx, job, last) for job in plan.jobs)
-    return make_release(world.ctx, plan.releases[0], jobs, plan, store_of(world), last)
+    return make_release(world.ctx, release, jobs, channel or channel_of(world), last)
+
+
+def state_of(world: World) -> State:
+    return read_ledger(store_of(world), FakeNotary()).state
+
+
+def in_store(world: World, filename: str) -> Path:
+    return store_of(world).root / "toy" / "toy-v1.2.3" / filename
 
 
 def finished(world: World) -> dict[str, int]:
@@ -491,7 +529,7 @@ def test_a_published_name_never_gets_other_bytes(world: World) -> None:
     files = contents(store_of(world).root)
     replace_text(world.ctx.root / "translation_configs" / "toy" / "README.md", "Toy", "Tool")
 
-    with pytest.raises(ImmutableNameError, match="release a new version") as caught:
+    with pytest.raises(ImmutableNameError, match="Release a new version") as caught:
         release_up_to(world.again())
 
     assert caught.value.where == "publish toy-v1.2.3"
@@ -506,6 +544,292 @@ def test_a_signed_file_that_changed_is_not_published(world: World) -> None:
         release_up_to(world.again())
 
     assert store_of(world).read(LEDGER_KEY) is None
+
+
+# --- what is published already --------------------------------------------------------------
+
+
+def test_a_published_release_is_neither_put_nor_fetched_again(world: World) -> None:
+    release_up_to(world)
+    world.public.asked.clear()
+    store = store_of(world)
+    before = {path: path.stat() for path in store.root.rglob("*") if path.name != "lock"}
+
+    again = release_up_to(world.again())
+
+    assert world.public.asked == []
+    assert {path: path.stat() for path in before} == before
+    assert again.event == state_of(world).releases[0].published
+
+
+def test_before_it_is_announced_every_file_is_fetched_as_readers_get_it(world: World) -> None:
+    world.public.gets["toy/toy-v1.2.3/toy-v1.2.3-linux64.tar.gz"] = b"from an old cache"
+
+    with pytest.raises(FetchBackError, match="The release was not announced") as caught:
+        release_up_to(world)
+
+    assert caught.value.where == "publish toy-v1.2.3"
+    assert store_of(world).read(LEDGER_KEY) is None
+
+
+def test_what_readers_did_not_get_is_announced_once_they_do(world: World) -> None:
+    world.public.gets["toy/toy-v1.2.3/SHA256SUMS"] = None
+    with pytest.raises(FetchBackError):
+        release_up_to(world)
+    world.public.gets.clear()
+
+    outcome = release_up_to(world.again())
+
+    assert outcome.is_new is True
+    assert {key for _, key in world.public.asked} == {
+        f"toy/toy-v1.2.3/{name}" for name in outcome.release.urls
+    }
+
+
+@pytest.mark.parametrize("filename", ["toy-v1.2.3-linux64.tar.gz", "SHA256SUMS", "KEY.asc"])
+def test_a_file_of_a_published_release_that_is_missing_is_put_again(
+    world: World, filename: str
+) -> None:
+    release_up_to(world)
+    data = in_store(world, filename).read_bytes()
+    in_store(world, filename).unlink()
+    world.public.asked.clear()
+
+    outcome = release_up_to(world.again())
+
+    assert outcome.is_new is False
+    assert in_store(world, filename).read_bytes() == data
+    assert len(world.public.asked) == len(outcome.files)
+    assert state_of(world).sequence == 1
+
+
+def test_a_file_of_a_published_release_that_was_changed_is_refused(world: World) -> None:
+    release_up_to(world)
+    in_store(world, "SHA256SUMS").write_bytes(b"other")
+
+    with pytest.raises(ImmutableNameError, match="SHA256SUMS: already stands for other bytes"):
+        release_up_to(world.again())
+
+
+def test_a_release_that_was_signed_again_is_still_the_published_one(world: World) -> None:
+    """A signature holds the time; what the ledger lists is what counts."""
+    first = release_up_to(world)
+    signed = first.signed.directory
+    expect_gpg(world.process)
+    for path in signed.iterdir():
+        path.unlink()
+    signed.rmdir()
+    world.process.expect(
+        "gpg",
+        "--armor",
+        "--export",
+        answer=Answer(stdout=b"armoured key, extended\n"),
+    )
+
+    outcome = release_up_to(world.again())
+
+    assert (outcome.is_new, outcome.changed_indexes) == (False, ())
+    assert outcome.files == first.files
+    assert outcome.signed.record != first.signed.record
+
+
+def test_a_pruned_nightly_is_not_put_again(world: World) -> None:
+    plan = make_plan(world.ctx, channel="nightly")
+    jobs = tuple(make_job(world.ctx, job, Stage.VERIFY) for job in plan.jobs)
+    channel = channel_of(world)
+
+    def make() -> ReleaseOutcome:
+        return make_release(world.ctx, plan.releases[0], jobs, channel, Stage.PROJECTIONS)
+
+    outcome = make()
+    add(world, pruning("toy", outcome.release.release, Stamp(at=NOW, by="me", reason="old")))
+    for artifact in outcome.files:
+        channel.store.remove(f"toy/{outcome.release.release}/{artifact.filename}")
+    make_release_directory = store_of(world).root / "toy" / outcome.release.release
+
+    with pytest.raises(EventError, match="was pruned on 2026-11-21") as caught:
+        make()
+
+    assert caught.value.where == f"publish {outcome.release.release}"
+    assert not make_release_directory.exists()
+
+
+def add(world: World, decide: Decide) -> None:
+    append(store_of(world), FakeNotary(), decide, lambda _seconds: None)
+
+
+def test_the_event_says_what_was_released_and_by_whom(world: World) -> None:
+    outcome = release_up_to(world)
+
+    event = outcome.event
+    assert isinstance(event, Published)
+    assert (event.by, event.at, event.reason) == ("tester", NOW, "release of 1.2.3")
+    assert event.files == outcome.files
+    assert event.manifest_sha256 == outcome.signed.record.manifest.sha256
+    assert event.input_key == outcome.manifest.input_key
+    assert [(row.platform, row.jit, row.glibc_floor) for row in event.platforms] == [
+        ("linux-x86_64", True, "2.31")
+    ]
+
+
+def test_files_are_put_with_their_types_and_the_ledger_signed_with_the_channels_key(
+    world: World,
+) -> None:
+    channel = open_channel(world.ctx)
+
+    outcome = release_up_to(world, channel=channel)
+
+    assert {item.kind for item in outcome.files} <= set(CONTENT_TYPES)
+    assert world.process.ran("gpg", "--detach-sign") == 2
+    assert read_ledger(channel.store, open_channel(world.ctx).notary).ledger.sequence == 1
+
+
+@pytest.fixture
+def mirrored(world: World, tmp_path: Path) -> OpenChannel:
+    """The channel with a mirror."""
+    channel = channel_of(world)
+    mirror = Site(store=LocalStore(tmp_path / "mirror"), base_url="https://mirror.test")
+    return replace(channel, sites=(*channel.sites, mirror))
+
+
+def test_a_release_exists_when_every_mirror_has_it(
+    world: World, mirrored: OpenChannel, tmp_path: Path
+) -> None:
+    outcome = release_up_to(world, channel=mirrored)
+
+    first, mirror = (contents(root) for root in (store_of(world).root, tmp_path / "mirror"))
+    assert {url for url, _ in world.public.asked} == {
+        "https://downloads.test",
+        "https://mirror.test",
+    }
+    released = {key: data for key, data in first.items() if "toy-v1.2.3/" in key}
+    assert len(released) == len(outcome.files)
+    assert released.items() <= mirror.items()
+    assert first["ledger.json"] == mirror["ledger.json"]
+    assert b"https://mirror.test/toy/" in mirror["toy/versions.json"]
+
+
+def test_a_mirror_that_does_not_give_a_file_keeps_it_from_being_announced(
+    world: World, mirrored: OpenChannel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = world.public.reader
+
+    def reader(store: LocalStore, base_url: str) -> object:
+        if store.root == tmp_path / "mirror":
+            world.public.gets["toy/toy-v1.2.3/SHA256SUMS"] = None
+        return real(store, base_url)
+
+    monkeypatch.setattr(world.public, "reader", reader)
+
+    with pytest.raises(FetchBackError, match=r"^https://mirror\.test/toy/toy-v1\.2\.3/SHA256SUMS"):
+        release_up_to(world, channel=mirrored)
+
+    assert store_of(world).read(LEDGER_KEY) is None
+
+
+# --- staged ---------------------------------------------------------------------------------
+
+
+def index(world: World) -> str:
+    return (store_of(world).root / "toy" / "versions.json").read_text(encoding="utf-8")
+
+
+def test_a_staged_release_is_public_but_in_no_index(world: World) -> None:
+    outcome = release_up_to(world, staged=True)
+
+    assert outcome.is_new is True
+    assert in_store(world, "toy-v1.2.3-linux64.tar.gz").is_file()
+    assert "toy-v1.2.3" not in index(world)
+
+
+def test_a_staged_release_is_offered_once_it_is_promoted_with_the_same_bytes(world: World) -> None:
+    release_up_to(world, staged=True)
+    before = contents(store_of(world).root / "toy" / "toy-v1.2.3")
+    add(world, promotion("toy", "toy-v1.2.3", Stamp(at=NOW, by="me", reason="tested")))
+
+    outcome = release_up_to(world.again())
+
+    assert outcome.changed_indexes
+    assert "toy-v1.2.3-linux64.tar.gz" in index(world)
+    assert contents(store_of(world).root / "toy" / "toy-v1.2.3") == before
+
+
+def test_making_a_staged_release_again_does_not_promote_it(world: World) -> None:
+    release_up_to(world, staged=True)
+
+    outcome = release_up_to(world.again())
+
+    assert outcome.is_new is False
+    assert "toy-v1.2.3" not in index(world)
+
+
+# --- input keys -----------------------------------------------------------------------------
+
+
+def nightly_of(world: World, *platforms: str) -> ReleasePlan:
+    plan = make_plan(world.ctx, platforms=platforms or ("linux-x86_64",), channel="nightly")
+    return plan.releases[0]
+
+
+def test_what_decides_a_release_is_known_before_it_is_translated(world: World) -> None:
+    before = input_key(world.ctx, nightly_of(world))
+    assert world.engine.steps == []
+
+    outcome = release_up_to(world)
+
+    assert before == outcome.manifest.input_key
+
+
+def test_a_dry_run_knows_the_inputs_of_what_was_made_and_makes_nothing(world: World) -> None:
+    dry = world.again(dry_run=True)
+    assert input_key(dry.ctx, nightly_of(dry)) is None
+    assert finished(world) == {}
+    job_up_to(world, Stage.SOURCE)
+    assert input_key(dry.ctx, nightly_of(dry)) is None
+    key = input_key(world.ctx, nightly_of(world))
+    before = effects(world)
+
+    assert input_key(dry.ctx, nightly_of(dry)) == key
+    assert effects(world) == before
+
+
+def test_other_source_has_another_input_key(world: World) -> None:
+    before = input_key(world.ctx, nightly_of(world))
+    replace_text(world.ctx.root / "translation_configs" / "toy" / "target.py", "main", "other")
+
+    other = world.again()
+    assert input_key(other.ctx, nightly_of(other)) != before
+
+
+def test_another_compiler_has_another_input_key(world: World) -> None:
+    """Though the source is the same."""
+    before = input_key(world.ctx, nightly_of(world))
+    replace_text(
+        world.ctx.root / "dockerfiles" / "translate.Dockerfile", "FROM", "# a newer one\nFROM"
+    )
+    world.engine.packages = "gcc 14.2 amd64\npypy 7.3.3 amd64\n"
+
+    other = world.again()
+    assert input_key(other.ctx, nightly_of(other)) != before
+
+
+def test_another_platform_has_another_input_key(world: World) -> None:
+    keys = {
+        input_key(world.ctx, nightly_of(world, *names))
+        for names in (("linux-x86_64",), ("linux-x86_64_v3",), ("linux-x86_64", "linux-x86_64_v3"))
+    }
+
+    assert len(keys) == 3
+
+
+def test_each_platforms_environment_is_that_of_its_own_engine(world: World) -> None:
+    elsewhere = FakeEngine()
+    ctx = replace(world.ctx, engines={"linux-x86_64": elsewhere})
+
+    input_key(ctx, nightly_of(world, "linux-x86_64", "linux-x86_64_v3"))
+
+    bases_and_environments = [len(engine.built) for engine in (elsewhere, world.engine)]
+    assert bases_and_environments == [2, 2]
 
 
 @pytest.mark.parametrize("last", RELEASE_STAGES)

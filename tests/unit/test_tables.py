@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import pytest
 
+from pipeline.effects.store import LocalStore
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.records import CompilerCache, Phase, Resources, SourceTree, Translation
+from pipeline.publish.sites import Site
 from pipeline.run import Outcome
 from pipeline.stages import Done, JobOutcome
 from pipeline.tables import ARCHIVE_COLUMNS, JOB_COLUMNS, show_outcome
@@ -21,7 +23,7 @@ from tests.factories import (
 )
 from tests.fakes import recorded_console
 
-STORE: Final = Path("store")
+SITE: Final = Site(store=LocalStore(Path("store")), base_url="https://downloads.test")
 
 
 def source(**fields: Any) -> Done[SourceTree]:
@@ -42,7 +44,7 @@ def done(record: Any, *, seconds: float = 0.0, cached: bool = False) -> Done[Any
 def table(*jobs: JobOutcome) -> list[list[str]]:
     """Return the cells of the table of *jobs*; empty ones leave no trace."""
     console, text = recorded_console()
-    show_outcome(console, Outcome(jobs=jobs, releases=()), STORE)
+    show_outcome(console, Outcome(jobs=jobs, releases=()), SITE)
     title, *lines = text.getvalue().splitlines()
     assert title.strip() == "Jobs"
     return [re.split(" {2,}", line.strip()) for line in lines if line.strip()]
@@ -147,7 +149,7 @@ def archive(platform: str, floor: str) -> dict[str, str]:
         verification=done(record, cached=True),
     )
     console, text = recorded_console()
-    show_outcome(console, Outcome(jobs=(outcome,), releases=()), STORE)
+    show_outcome(console, Outcome(jobs=(outcome,), releases=()), SITE)
     shown = text.getvalue().partition("Archives")[2].splitlines()
     header, cells = [re.split(" {2,}", line.strip()) for line in shown if line.strip()]
     assert header == list(ARCHIVE_COLUMNS)

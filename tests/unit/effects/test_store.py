@@ -10,8 +10,9 @@ import pytest
 from pipeline.effects.files import write_atomically
 from pipeline.effects.store import LocalStore, Stored, Tagged
 from pipeline.errors import ConflictError, StoreError
-from pipeline.publish.ledger import read_ledger, record_published
-from tests.factories import NOON, make_manifest, make_signed
+from pipeline.publish.ledger import append, read_ledger
+from tests.factories import changed, make_event
+from tests.fakes import FakeNotary
 
 JSON = "application/json"
 HOSTILE_KEYS = ["../x", "/etc/x", "a/../../x", ".incoming/lock", "a//b", "", "a\\..\\b"]
@@ -220,6 +221,16 @@ def test_a_key_that_could_reach_elsewhere_is_refused_by_every_method(
         store.read(key)
     with pytest.raises(ValueError, match="is not a store key"):
         store.replace(key, b"x", tag=None, content_type=JSON)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.sizes(key)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.point(key, "a")
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.point("a", key)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.target(key)
+    with pytest.raises(ValueError, match="is not a store key"):
+        store.remove(key)
     assert {item.name for item in tmp_path.iterdir()} <= {"file", "store"}
 
 
@@ -233,27 +244,185 @@ def test_a_store_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path)
 
 def test_of_many_releases_published_at_once_no_event_is_lost(tmp_path: Path) -> None:
     """Each thread has its own store object, as each process would."""
-    releases = [f"demo-v1.0.{number}" for number in range(6)]
+    releases = [make_event(version=f"7.3.{number}") for number in range(6)]
     start = threading.Barrier(len(releases))
     events = []
 
     def publish(number: int) -> None:
-        manifest = make_manifest(release=releases[number])
-        signed = make_signed(manifest)
         store = LocalStore(tmp_path / "store")
         start.wait()
-        event, is_new = record_published(
-            store, manifest, signed, manifest.files, now=lambda: NOON, by="me"
+        _, event = append(
+            store,
+            FakeNotary(),
+            lambda state: changed(releases[number], sequence=state.sequence + 1),
+            lambda _seconds: None,
         )
-        assert is_new
+        assert event is not None
         events.append(event)
 
     in_threads(publish, len(releases))
 
-    ledger, _ = read_ledger(LocalStore(tmp_path / "store"))
-    assert sorted(event.release for event in ledger.events) == releases
+    ledger = read_ledger(LocalStore(tmp_path / "store"), FakeNotary()).ledger
+    assert sorted(event.release for event in ledger.events) == [item.release for item in releases]
     assert [event.sequence for event in ledger.events] == list(range(1, 7))
     assert sorted(events, key=lambda event: event.sequence) == list(ledger.events)
+
+
+# --- listing, pointers, removal -------------------------------------------------------------
+
+
+def put(store: LocalStore, tmp_path: Path, **contents: bytes) -> None:
+    """Put files below ``demo``, each under its name."""
+    for name, content in contents.items():
+        store.put_new(f"demo/{name}", a_file(tmp_path, content), content_type=JSON)
+
+
+def test_a_directory_is_listed_with_sizes_at_every_depth(store: LocalStore, tmp_path: Path) -> None:
+    put(store, tmp_path, a=b"1", b=b"333")
+    store.put_new("demo/deep/er/c", a_file(tmp_path, b"22"), content_type=JSON)
+    store.put_new("demo2/d", a_file(tmp_path, b"4444"), content_type=JSON)
+    store.point("demo/latest/p", "demo/a")
+
+    sizes = store.sizes("demo")
+
+    pointer = sizes.pop("demo/latest/p")
+    assert sizes == {"demo/a": 1, "demo/b": 3, "demo/deep/er/c": 2}
+    assert pointer > 0
+    assert store.sizes("demo/deep") == {"demo/deep/er/c": 2}
+
+
+@pytest.mark.parametrize("prefix", ["nowhere", "demo/a"], ids=["nothing", "a file"])
+def test_what_is_no_directory_has_nothing_below_it(
+    store: LocalStore, tmp_path: Path, prefix: str
+) -> None:
+    put(store, tmp_path, a=b"1")
+
+    assert store.sizes(prefix) == {}
+
+
+def test_a_pointer_leads_readers_to_a_file(store: LocalStore, tmp_path: Path) -> None:
+    put(store, tmp_path, a=b"content")
+
+    assert store.point("demo/latest/x", "demo/a") is True
+
+    assert store.target("demo/latest/x") == "demo/a"
+    assert (store.root / "demo/latest/x").read_bytes() == b"content"
+    assert store.read("demo/latest/x") == store.read("demo/a")
+
+
+def test_a_pointer_that_leads_there_already_is_left_alone(store: LocalStore) -> None:
+    store.point("demo/latest/x", "demo/a")
+    before = (store.root / "demo/latest/x").lstat()
+
+    assert store.point("demo/latest/x", "demo/a") is False
+
+    assert (store.root / "demo/latest/x").lstat() == before
+
+
+def test_a_pointer_can_be_turned_elsewhere(store: LocalStore) -> None:
+    store.point("demo/latest/x", "demo/a")
+
+    assert store.point("demo/latest/x", "demo/b") is True
+
+    assert store.target("demo/latest/x") == "demo/b"
+    assert left_over(store) == []
+
+
+def test_a_pointer_takes_the_place_of_a_file(store: LocalStore, tmp_path: Path) -> None:
+    put(store, tmp_path, x=b"a file")
+
+    assert store.point("demo/x", "demo/a") is True
+
+    assert store.target("demo/x") == "demo/a"
+
+
+def test_a_store_can_be_moved_with_its_pointers(store: LocalStore, tmp_path: Path) -> None:
+    put(store, tmp_path, a=b"content")
+    store.point("demo/latest/x", "demo/a")
+    (tmp_path / "file").unlink()
+    moved = LocalStore(store.root.rename(tmp_path / "0"))
+
+    assert moved.target("demo/latest/x") == "demo/a"
+    assert (moved.root / "demo/latest/x").read_bytes() == b"content"
+
+
+def test_what_is_no_pointer_leads_nowhere(store: LocalStore, tmp_path: Path) -> None:
+    put(store, tmp_path, a=b"content")
+
+    assert store.target("demo/a") is None
+    assert store.target("demo/nothing") is None
+
+
+def test_a_pointer_out_of_the_store_leads_nowhere(store: LocalStore) -> None:
+    """Somebody else made it: it must be seen as wrong, so that it is repaired."""
+    (store.root / "demo").mkdir(parents=True)
+    (store.root / "demo/x").symlink_to("../../elsewhere")
+
+    assert store.target("demo/x") is None
+    assert store.point("demo/x", "demo/a") is True
+    assert store.target("demo/x") == "demo/a"
+
+
+def test_a_pointer_that_dangles_is_read_as_nothing(store: LocalStore) -> None:
+    store.point("demo/x", "demo/gone")
+
+    assert store.read("demo/x") is None
+    assert store.stored("demo/x") is None
+    assert set(store.sizes("demo")) == {"demo/x"}
+
+
+def test_what_is_removed_is_gone_with_its_empty_directory(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    put(store, tmp_path, a=b"1", b=b"2")
+    store.put_new("demo/deep/c", a_file(tmp_path, b"3"), content_type=JSON)
+
+    store.remove("demo/deep/c")
+    store.remove("demo/a")
+
+    assert public_files(store) == {"demo/b": b"2"}
+    assert not (store.root / "demo/deep").exists()
+
+
+def test_removing_a_pointer_leaves_what_it_led_to(store: LocalStore, tmp_path: Path) -> None:
+    put(store, tmp_path, a=b"1")
+    store.point("demo/latest/x", "demo/a")
+
+    store.remove("demo/latest/x")
+
+    assert store.sizes("demo") == {"demo/a": 1}
+
+
+def test_removing_what_is_not_there_is_no_error(store: LocalStore) -> None:
+    store.remove("demo/nothing")
+
+    assert public_files(store) == {}
+
+
+def test_the_name_of_what_was_removed_can_be_put_again(store: LocalStore, tmp_path: Path) -> None:
+    """Whether it may be is the ledger's business."""
+    put(store, tmp_path, a=b"1")
+    store.remove("demo/a")
+
+    put(store, tmp_path, a=b"2")
+
+    assert public_files(store) == {"demo/a": b"2"}
+
+
+def test_who_puts_is_told_how_many_bytes_went(store: LocalStore, tmp_path: Path) -> None:
+    counts: list[int] = []
+
+    store.put_new("a", a_file(tmp_path, b"content"), content_type=JSON, on_bytes=counts.append)
+    store.put_new("a", a_file(tmp_path, b"content"), content_type=JSON, on_bytes=counts.append)
+
+    assert counts == [7]
+
+
+def test_a_directory_in_an_objects_place_is_an_error_of_the_store(store: LocalStore) -> None:
+    (store.root / "a.json").mkdir(parents=True)
+
+    with pytest.raises(StoreError, match=r"^a\.json: the store cannot be used"):
+        store.read("a.json")
 
 
 def in_threads(work: object, count: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,17 @@ from pipeline.model.base import pretty_json
 from pipeline.model.records import BuildInfo, Environment, Package
 from pipeline.package import pypy
 from pipeline.package.assembly import Assembled, Translated
-from pipeline.package.runner import PackageInput, build_info, make_package, package_inputs
+from pipeline.package.runner import (
+    PackageInput,
+    build_info,
+    input_key,
+    make_package,
+    package_inputs,
+    release_input_key,
+)
 from pipeline.plan import Job
 from tests.factories import (
+    ROOT,
     make_config,
     make_pypy_job,
     make_pypy_package,
@@ -222,3 +231,80 @@ def test_the_description_names_every_pin_that_went_in(world: World, job: Job) ->
 
 def test_the_description_has_the_language_version_of_the_source(world: World) -> None:
     assert described(shipped(world), make_pypy_job()).language_version == "3.11.15"
+
+
+# --- what is known before anything is translated --------------------------------------------
+
+
+def key_of(world: World, job: Job | None = None, **digests: str) -> str:
+    """Return the input key of a job, by default of the toy's."""
+    job = job or make_job(world.ctx)
+    translation = digests.get("translation", digest("translation"))
+    return input_key(world.ctx, job, translation, digests.get("environment", digest("e")))
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("translation_configs/toy/README.md", "Toy", "Tool"),
+        ("translation_configs/toy/LICENSE", "MIT", "BSD"),
+        ("translation_configs/toy/target.py", "main", "other"),
+        ("packaging/tarball/assemble.sh", "sh", "bash"),
+        ("translation_configs/toy.toml", '["toy1"]', '["toy2"]'),
+        ("translation_configs/toy.toml", '"1.2.3"', '"1.2.4"'),
+        ("translation_configs/toy.toml", '"1.2"', '"1.3"'),
+        ("translation_configs/toy.toml", "https://toy.test", "https://www.toy.test"),
+        ("translation_configs/toy.toml", 'license = "MIT"', 'license = "ISC"'),
+    ],
+    ids=[
+        *("document", "license file", "source", "assembly", "links"),
+        *("version", "language version", "homepage", "license"),
+    ],
+)
+def test_whatever_decides_the_bytes_decides_the_input_key(
+    path: str, old: str, new: str, world: World
+) -> None:
+    before = key_of(world)
+    replace_text(world.ctx.root / path, old, new)
+
+    assert key_of(world.again()) != before
+
+
+@pytest.mark.parametrize("what", ["translation", "environment"])
+def test_a_translation_and_its_environment_decide_the_input_key(what: str, world: World) -> None:
+    assert key_of(world, **{what: digest("other")}) != key_of(world)
+
+
+def test_names_do_not_decide_the_input_key(world: World, job: Job) -> None:
+    """Or a nightly would be news each day."""
+    named = job.model_copy(
+        update={
+            "stem": "another",
+            "source_archive": "another-src.tar.gz",
+            "revision": job.revision.model_copy(update={"number": 7}),
+        }
+    )
+
+    assert key_of(world, named) == key_of(world, job)
+
+
+def test_pypys_pins_decide_its_input_key(world: World) -> None:
+    ctx, job = shipped(world).ctx, make_pypy_job()
+    ctx = replace(ctx, root=ROOT)
+    before = input_key(ctx, job, digest("translation"), digest("e"))
+    pins = dict(ctx.config.pins)
+    name = make_pypy_package().pins[-1]
+    pins[name] = pins[name].model_copy(update={"sha256": digest("newer")})
+    newer = replace(ctx, config=ctx.config.model_copy(update={"pins": pins}))
+
+    assert input_key(newer, job, digest("translation"), digest("e")) != before
+
+
+def test_a_releases_input_key_is_that_of_its_jobs() -> None:
+    keys = {"a": digest("a"), "b": digest("b")}
+
+    key = release_input_key(keys)
+
+    assert key == release_input_key(dict(reversed(keys.items())))
+    assert key != release_input_key({"a": digest("a")})
+    assert key != release_input_key({"a": digest("b"), "b": digest("a")})

@@ -1,31 +1,47 @@
-"""Publishing: a name stands for the same bytes for ever, and what was put is read back."""
+"""Publishing: a name stands for the same bytes for ever, and what was put is what readers get."""
 
 import hashlib
+import threading
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from pipeline.effects.console import Console, Step
+from pipeline.effects.console import Step
+from pipeline.effects.context import Context
 from pipeline.effects.process import Completed, ProcessRunner, Tool
 from pipeline.effects.store import LocalStore, OnBytes, Stored, ignore_bytes
-from pipeline.errors import FetchBackError, ImmutableNameError
+from pipeline.errors import FetchBackError, ImmutableNameError, SignatureError, StoreError
 from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
-from pipeline.model.records import SignedRelease
 from pipeline.publish.files import (
+    WAVES,
+    Upload,
     check_directory,
-    holds_files,
+    hold_files,
     publish_files,
-    refuse_other_release,
+    read_back,
 )
-from tests.factories import FINGERPRINT, digest, make_artifact, make_event, make_ledger, make_signed
+from pipeline.publish.sites import Site
+from tests.factories import FINGERPRINT, make_artifact, make_signed
+from tests.fakes import FakePublic, make_context, recorded_console, write_project
 
-GOOD_SIGNATURE = b"another good signature"
-PLACE = "demo/demo-v1.0.0"
+GOOD: Final = b"a good signature"
+ALSO_GOOD: Final = b"another good signature"
+PLACE: Final = "demo/demo-v1.0.0"
+KINDS: Final = {
+    "a.tar.gz": ArtifactKind.ARCHIVE_GZ,
+    "a.tar.zst": ArtifactKind.ARCHIVE_ZST,
+    "SHA256SUMS": ArtifactKind.CHECKSUMS,
+    "SHA256SUMS.asc": ArtifactKind.SIGNATURE,
+    "KEY.asc": ArtifactKind.PUBLIC_KEY,
+    "a-manifest.json": ArtifactKind.MANIFEST,
+}
 
 
 class Gpg(ProcessRunner):
-    """Stands for GnuPG: one signature is good."""
+    """Stands for GnuPG: two signatures are good, as long as the checksums are the signed ones."""
 
     def __init__(self) -> None:
         self.checked: list[bytes] = []
@@ -40,51 +56,29 @@ class Gpg(ProcessRunner):
         without: Collection[str] = (),  # noqa: ARG002
         check: bool = True,  # noqa: ARG002
     ) -> Completed:
-        """Check the signature that is the last argument but one."""
+        """Check the signature that is the last argument but one, or dearmor the key."""
         words = tuple(str(word) for word in argv)
         if words[0] != "gpgv":
+            output = Path(words[words.index("--output") + 1])
+            output.write_bytes(Path(words[-1]).read_bytes())
             return Completed(argv=words, status=0, stdout=b"", stderr=b"")
-        signature = Path(words[-2]).read_bytes()
+        signature, signed = (Path(word).read_bytes() for word in words[-2:])
+        assert Path(words[words.index("--keyring") + 1]).read_bytes() == b"KEY.asc"
         self.checked.append(signature)
-        good = signature == GOOD_SIGNATURE
+        good = signature in {GOOD, ALSO_GOOD} and signed == b"SHA256SUMS"
         said = f"[GNUPG:] VALIDSIG {FINGERPRINT} 2026-11-21 1 0 4 0 1 8 00 {FINGERPRINT}\n"
         return Completed(
             argv=words, status=0 if good else 1, stdout=said.encode() if good else b"", stderr=b""
         )
 
 
-class ForgetfulStore(LocalStore):
-    """A store that says it took a file, but gives nothing back."""
-
-    def stored(self, key: str) -> Stored | None:  # noqa: ARG002
-        """Give nothing."""
-        return None
-
-
-class RottenStore(LocalStore):
-    """A store that gives back other bytes of the same length."""
-
-    def stored(self, key: str) -> Stored | None:
-        """Give another digest."""
-        there = super().stored(key)
-        return None if there is None else Stored(size=there.size, sha256="0" * 64)
-
-
-class ShortStore(LocalStore):
-    """A store that gives back the right digest, but another size."""
-
-    def stored(self, key: str) -> Stored | None:
-        """Give another size."""
-        there = super().stored(key)
-        return None if there is None else Stored(size=there.size - 1, sha256=there.sha256)
-
-
 class NotingStore(LocalStore):
-    """A store that notes what was put, and with which type."""
+    """A store that notes what was put with which type, and what was read back whole."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.put: list[tuple[str, str]] = []
+        self.looked: list[str] = []
 
     def put_new(
         self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
@@ -93,23 +87,66 @@ class NotingStore(LocalStore):
         self.put.append((key, content_type))
         return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
 
+    def stored(self, key: str) -> Stored | None:
+        """Note it and read it back."""
+        self.looked.append(key)
+        return super().stored(key)
+
+    def holds(self, filename: str) -> bytes:
+        """Return the bytes of a file of the release."""
+        return (self.root / PLACE / filename).read_bytes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What publishes, where to, and what it does to the public."""
+
+    ctx: Context
+    gpg: Gpg
+    public: FakePublic
+    sites: tuple[Site, ...]
+    stores: tuple[NotingStore, ...]
+    step: Step
+    text: object
+
+    def publish(self, upload: Upload) -> tuple[Artifact, ...]:
+        """Put the files into every site."""
+        return publish_files(self.ctx, self.sites, upload, self.step)
+
+    def read_back(self, upload: Upload) -> None:
+        """Fetch them from every site."""
+        read_back(self.ctx, self.sites, upload, self.step)
+
+    def alone(self) -> "Case":
+        """Return the same without the mirror."""
+        return replace(self, sites=self.sites[:1], stores=self.stores[:1])
+
 
 @pytest.fixture
-def step() -> Step:
-    """A step that shows nothing."""
-    return Step(Console(), "publish", None, lambda: 0.0)
+def both(tmp_path: Path) -> Case:
+    """A store and a mirror, both empty."""
+    stores = (NotingStore(tmp_path / "store"), NotingStore(tmp_path / "mirror"))
+    gpg, public = Gpg(), FakePublic()
+    console, text = recorded_console()
+    ctx = make_context(write_project(tmp_path / "project"), console=console)
+    return Case(
+        ctx=replace(ctx, process=gpg, public=public),
+        gpg=gpg,
+        public=public,
+        sites=(
+            Site(store=stores[0], base_url="https://first.test"),
+            Site(store=stores[1], base_url="https://mirror.test"),
+        ),
+        stores=stores,
+        step=Step(console, "publish", None, lambda: 0.0),
+        text=text,
+    )
 
 
 @pytest.fixture
-def gpg() -> Gpg:
-    """GnuPG."""
-    return Gpg()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> NotingStore:
-    """An empty store."""
-    return NotingStore(tmp_path / "store")
+def case(both: Case) -> Case:
+    """An empty store without mirrors."""
+    return both.alone()
 
 
 @pytest.fixture
@@ -120,222 +157,449 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def written(directory: Path, filename: str, content: bytes, kind: ArtifactKind) -> Artifact:
+def written(directory: Path, filename: str, content: bytes | None = None) -> Artifact:
     """Write a file and describe it."""
+    content = filename.encode() if content is None else content
     (directory / filename).write_bytes(content)
-    sha256 = hashlib.sha256(content).hexdigest()
     return make_artifact(
-        filename=filename, kind=kind, platform=None, size=len(content), sha256=sha256
+        filename=filename,
+        kind=KINDS[filename],
+        platform=None,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
-def release(directory: Path) -> tuple[Artifact, ...]:
-    """Write a small release."""
-    return (
-        written(directory, "a.tar.gz", b"archive", ArtifactKind.ARCHIVE_GZ),
-        written(directory, "SHA256SUMS", b"sums", ArtifactKind.CHECKSUMS),
-        written(directory, "SHA256SUMS.asc", b"signature", ArtifactKind.SIGNATURE),
-    )
+def upload_of(directory: Path, *files: Artifact) -> Upload:
+    """Return what is to be published of *files*, one after the other."""
+    return Upload(signed=make_signed(), files=files, directory=directory, parallel=1)
 
 
-def signed() -> SignedRelease:
-    """Return the release that the files belong to."""
-    return make_signed()
+def release(directory: Path, *, signature: bytes = GOOD) -> Upload:
+    """Write a whole small release."""
+    contents = {"SHA256SUMS.asc": signature}
+    return upload_of(directory, *(written(directory, name, contents.get(name)) for name in KINDS))
 
 
-def test_every_file_is_put_under_its_key_with_its_type_in_the_given_order(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
+def artifact_of(upload: Upload, filename: str) -> Artifact:
+    """Return the file of that name."""
+    (found,) = (item for item in upload.files if item.filename == filename)
+    return found
+
+
+# --- putting --------------------------------------------------------------------------------
+
+
+def test_every_kind_of_file_is_in_one_wave() -> None:
+    assert sorted(kind for wave in WAVES for kind in wave) == sorted(ArtifactKind)
+
+
+def test_every_file_is_put_under_its_key_with_its_type_the_manifest_last(
+    case: Case, directory: Path
 ) -> None:
-    files = release(directory)
+    upload = release(directory)
 
-    published = publish_files(gpg, store, signed(), files, directory, step)
+    published = case.publish(upload)
 
-    assert published == files
-    assert store.put == [(f"{PLACE}/{item.filename}", CONTENT_TYPES[item.kind]) for item in files]
-    for item in files:
-        there = store.stored(f"{PLACE}/{item.filename}")
-        assert there == Stored(size=item.size, sha256=item.sha256)
+    (store,) = case.stores
+    assert published == upload.files
+    assert store.put == [(upload.key(item), CONTENT_TYPES[item.kind]) for item in upload.files]
+    for item in upload.files:
+        assert store.stored(upload.key(item)) == Stored(size=item.size, sha256=item.sha256)
 
 
-def test_publishing_again_changes_nothing(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
+def test_archives_are_there_before_what_says_that_they_are_right(
+    case: Case, directory: Path
 ) -> None:
-    files = release(directory)
-    publish_files(gpg, store, signed(), files, directory, step)
-    before = {path: path.stat() for path in store.root.rglob("*") if path.is_file()}
+    """In whichever order they are given, and however many are put at a time."""
+    upload = release(directory)
+    mixed = replace(upload, files=upload.files[::-1], parallel=4)
 
-    again = publish_files(gpg, store, signed(), files, directory, step)
+    published = case.publish(mixed)
 
-    assert again == files
-    assert {path: path.stat() for path in before} == before
-    assert gpg.checked == []
-
-
-def test_a_publication_that_was_stopped_half_way_is_finished(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
-) -> None:
-    files = release(directory)
-    publish_files(gpg, store, signed(), files[:1], directory, step)
-
-    assert publish_files(gpg, store, signed(), files, directory, step) == files
+    names = [key.rsplit("/", 1)[-1] for key, _ in case.stores[0].put]
+    assert published == mixed.files
+    assert set(names[:2]) == {"a.tar.gz", "a.tar.zst"}
+    assert set(names[2:5]) == {"SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"}
+    assert names[5:] == ["a-manifest.json"]
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in ArtifactKind if kind is not ArtifactKind.SIGNATURE], ids=str
-)
+def test_as_many_files_are_put_at_a_time_as_the_channel_says(case: Case, directory: Path) -> None:
+    meeting = threading.Barrier(2, timeout=30)
+
+    class Meeting(NotingStore):
+        def put_new(
+            self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+        ) -> bool:
+            meeting.wait()
+            return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
+
+    store = Meeting(case.stores[0].root)
+    site = replace(case.sites[0], store=store)
+    archives = [written(directory, name) for name in ("a.tar.gz", "a.tar.zst")]
+    signature = written(directory, "SHA256SUMS.asc", GOOD)
+    checksums = written(directory, "SHA256SUMS")
+    upload = replace(upload_of(directory, *archives, checksums, signature), parallel=2)
+
+    replace(case, sites=(site,)).publish(upload)
+
+    assert len(store.put) == 4
+
+
+def test_the_first_file_that_cannot_be_put_ends_it(case: Case, directory: Path) -> None:
+    class Full(NotingStore):
+        def put_new(
+            self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+        ) -> bool:
+            if len(self.put) == 1:
+                msg = "no space left"
+                raise StoreError(msg)
+            return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
+
+    store = Full(case.stores[0].root)
+    site = replace(case.sites[0], store=store)
+
+    with pytest.raises(StoreError, match="no space left"):
+        replace(case, sites=(site,)).publish(release(directory))
+
+    assert [key for key, _ in store.put] == [f"{PLACE}/a.tar.gz"]
+
+
+def test_publishing_again_changes_nothing(both: Case, directory: Path) -> None:
+    upload = release(directory)
+    both.publish(upload)
+    before = [{path: path.stat() for path in store.root.rglob("*")} for store in both.stores]
+    for store in both.stores:
+        store.put.clear()
+
+    again = both.publish(upload)
+
+    assert again == upload.files
+    assert [
+        {path: path.stat() for path in store.root.rglob("*")} for store in both.stores
+    ] == before
+    assert [store.put for store in both.stores] == [[], []]
+    assert both.gpg.checked == []
+
+
+def test_a_publication_that_was_stopped_half_way_is_finished(both: Case, directory: Path) -> None:
+    upload = release(directory)
+    first = both.alone()
+    first.publish(replace(upload, files=tuple(upload.files[i] for i in (0, 3))))
+
+    assert both.publish(upload) == upload.files
+    assert [key for key, _ in both.stores[0].put].count(f"{PLACE}/a.tar.gz") == 1
+    assert len(both.stores[1].put) == len(upload.files)
+
+
+@pytest.mark.parametrize("filename", [name for name in KINDS if name != "SHA256SUMS.asc"])
 def test_a_name_that_stands_for_other_bytes_is_refused(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step, kind: ArtifactKind
+    case: Case, directory: Path, filename: str
 ) -> None:
-    old = written(directory, "file", GOOD_SIGNATURE, kind)
-    publish_files(gpg, store, signed(), (old,), directory, step)
-    new = written(directory, "file", b"new", kind)
+    old = release(directory)
+    case.publish(old)
+    content = written(directory, filename, b"new")
+    new = replace(old, files=tuple(content if i.filename == filename else i for i in old.files))
 
     with pytest.raises(ImmutableNameError) as caught:
-        publish_files(gpg, store, signed(), (new,), directory, step)
+        case.publish(new)
 
     message = str(caught.value)
-    assert message.startswith(f"{PLACE}/file: already stands for other bytes")
-    assert old.sha256 in message
-    assert new.sha256 in message
+    store = case.stores[0]
+    assert message.startswith(f"{store.root}: {PLACE}/{filename}: already stands for other bytes")
+    assert artifact_of(old, filename).sha256 in message
+    assert content.sha256 in message
     assert "release a new version" in message
-    assert (store.root / PLACE / "file").read_bytes() == GOOD_SIGNATURE
+    assert store.holds(filename) == filename.encode()
+
+
+def test_a_name_that_another_took_a_moment_ago_is_looked_at(case: Case, directory: Path) -> None:
+    """It was not in the list yet."""
+
+    class Late(NotingStore):
+        def sizes(self, prefix: str) -> dict[str, int]:  # noqa: ARG002
+            return {}
+
+    upload = release(directory)
+    case.publish(upload)
+    late = Late(case.stores[0].root)
+    again = replace(case, sites=(replace(case.sites[0], store=late),))
+
+    assert again.publish(upload) == upload.files
+
+
+def test_a_name_that_is_listed_but_cannot_be_read_stops_it(case: Case, directory: Path) -> None:
+    class Forgetful(NotingStore):
+        def stored(self, key: str) -> Stored | None:  # noqa: ARG002
+            return None
+
+    upload = release(directory)
+    case.publish(upload)
+    forgetful = Forgetful(case.stores[0].root)
+
+    with pytest.raises(FetchBackError, match=r"a\.tar\.gz: is in the store's list, but cannot be"):
+        replace(case, sites=(replace(case.sites[0], store=forgetful),)).publish(upload)
+
+
+# --- signatures that are there --------------------------------------------------------------
 
 
 def test_a_good_signature_that_is_there_stays_and_is_the_published_one(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
+    case: Case, directory: Path
 ) -> None:
     """Signing again gives other bytes that say the same."""
-    kind = ArtifactKind.SIGNATURE
-    first = written(directory, "SHA256SUMS.asc", GOOD_SIGNATURE, kind)
-    publish_files(gpg, store, signed(), (first,), directory, step)
-    second = written(directory, "SHA256SUMS.asc", b"a second signature", kind)
+    first = release(directory)
+    case.publish(first)
 
-    published = publish_files(gpg, store, signed(), (second,), directory, step)
+    published = case.publish(release(directory, signature=ALSO_GOOD))
 
-    assert published == (first,)
-    assert (store.root / PLACE / "SHA256SUMS.asc").read_bytes() == GOOD_SIGNATURE
-    assert gpg.checked == [GOOD_SIGNATURE]
+    assert published == first.files
+    assert case.stores[0].holds("SHA256SUMS.asc") == GOOD
+    assert case.gpg.checked == [GOOD]
 
 
-def test_a_bad_signature_that_is_there_is_refused(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
-) -> None:
-    kind = ArtifactKind.SIGNATURE
-    first = written(directory, "SHA256SUMS.asc", b"a bad signature", kind)
-    publish_files(gpg, store, signed(), (first,), directory, step)
-    second = written(directory, "SHA256SUMS.asc", GOOD_SIGNATURE, kind)
+def test_mirrors_get_the_signature_that_was_kept(both: Case, directory: Path) -> None:
+    first = release(directory)
+    both.alone().publish(first)
+
+    published = both.publish(release(directory, signature=ALSO_GOOD))
+
+    assert published == first.files
+    assert [store.holds("SHA256SUMS.asc") for store in both.stores] == [GOOD, GOOD]
+    assert [store.holds("a.tar.gz") for store in both.stores] == [b"a.tar.gz", b"a.tar.gz"]
+    assert (directory / "SHA256SUMS.asc").read_bytes() == ALSO_GOOD
+
+
+def test_a_mirror_that_kept_another_good_signature_is_as_good(both: Case, directory: Path) -> None:
+    """Both say the same of the same files, but only one can be in the ledger."""
+    upload = release(directory)
+    replace(both, sites=both.sites[1:]).publish(release(directory, signature=ALSO_GOOD))
+
+    release(directory)
+    with pytest.raises(FetchBackError, match=r"https://first\.test/.*SHA256SUMS\.asc: "):
+        both.read_back(replace(upload, files=both.publish(upload)))
+
+
+@pytest.mark.parametrize("bad", [b"a bad signature", b""], ids=["bad", "empty"])
+def test_a_bad_signature_that_is_there_is_refused(case: Case, directory: Path, bad: bytes) -> None:
+    store = case.stores[0]
+    (store.root / PLACE).mkdir(parents=True)
+    (store.root / PLACE / "SHA256SUMS.asc").write_bytes(bad)
 
     with pytest.raises(ImmutableNameError, match=r"SHA256SUMS\.asc: already stands for"):
-        publish_files(gpg, store, signed(), (second,), directory, step)
+        case.publish(release(directory))
 
 
 def test_of_a_published_release_the_ledgers_signature_counts_not_a_newer_one_here(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
+    both: Case, directory: Path
 ) -> None:
-    kind = ArtifactKind.SIGNATURE
-    published = written(directory, "SHA256SUMS.asc", GOOD_SIGNATURE, kind)
-    publish_files(gpg, store, signed(), (published,), directory, step)
-    written(directory, "SHA256SUMS.asc", b"a second signature", kind)
+    published = release(directory)
+    both.publish(published)
+    release(directory, signature=ALSO_GOOD)
+    (both.stores[1].root / PLACE / "a.tar.gz").unlink()
+    (both.stores[1].root / PLACE / "SHA256SUMS.asc").unlink()
 
-    again = publish_files(gpg, store, signed(), (published,), directory, step)
+    again = both.publish(published)
 
-    assert again == (published,)
-    assert len(store.put) == 1
+    assert again == published.files
+    assert both.stores[1].holds("SHA256SUMS.asc") == GOOD
+    assert both.stores[1].holds("a.tar.gz") == b"a.tar.gz"
 
 
-@pytest.mark.parametrize("kind", [ForgetfulStore, RottenStore, ShortStore])
-def test_a_store_that_gives_back_something_else_is_found_out(
-    gpg: Gpg, directory: Path, step: Step, tmp_path: Path, kind: type[LocalStore]
+def test_a_signature_that_the_first_store_lost_is_not_replaced_by_another(
+    case: Case, directory: Path
 ) -> None:
-    files = release(directory)
+    """The ledger says which one it was; a name never stands for other bytes."""
+    published = release(directory)
+    case.publish(published)
+    release(directory, signature=ALSO_GOOD)
+    lost = case.stores[0].root / PLACE / "SHA256SUMS.asc"
+    lost.unlink()
+
+    with pytest.raises(FetchBackError, match=r"SHA256SUMS\.asc: .* restore it from a mirror"):
+        case.publish(published)
+
+    assert not lost.exists()
+
+
+# --- what readers get -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(case: Case, directory: Path) -> Upload:
+    """A release that is in the store."""
+    upload = release(directory)
+    case.publish(upload)
+    return upload
+
+
+def test_every_file_is_fetched_from_every_site_and_the_signature_checked(
+    both: Case, directory: Path
+) -> None:
+    upload = release(directory)
+    both.publish(upload)
+
+    both.read_back(upload)
+
+    keys = [upload.key(item) for item in upload.files]
+    assert both.public.asked == [
+        (url, key) for url in ("https://first.test", "https://mirror.test") for key in keys
+    ]
+    assert both.gpg.checked == [GOOD, GOOD]
+
+
+def test_files_are_fetched_several_at_a_time(case: Case, published: Upload) -> None:
+    case.read_back(replace(published, parallel=3))
+
+    assert len(case.public.asked) == len(published.files)
+
+
+@pytest.mark.parametrize("filename", KINDS)
+@pytest.mark.parametrize("data", [b"other", None], ids=["other", "nothing"])
+def test_readers_that_get_something_else_stop_the_release(
+    case: Case, published: Upload, filename: str, data: bytes | None
+) -> None:
+    case.public.gets[f"{PLACE}/{filename}"] = data
 
     with pytest.raises(FetchBackError) as caught:
-        publish_files(gpg, kind(tmp_path / "bad"), signed(), files, directory, step)
+        case.read_back(published)
 
     message = str(caught.value)
-    assert message.startswith(f"{PLACE}/a.tar.gz: 7 bytes with sha256 {files[0].sha256} were put")
-    assert "was not announced" in message
+    assert message.startswith(f"https://first.test/{PLACE}/{filename}: ")
+    assert "The release was not announced" in message
 
 
-def test_a_store_holds_what_was_put_and_looking_puts_nothing(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step
+def test_other_bytes_of_the_same_length_are_found_out(case: Case, published: Upload) -> None:
+    case.public.gets[f"{PLACE}/a.tar.gz"] = b"A.tar.gz"
+    wanted = artifact_of(published, "a.tar.gz")
+
+    with pytest.raises(FetchBackError) as caught:
+        case.read_back(published)
+
+    message = str(caught.value)
+    assert f"8 bytes with sha256 {wanted.sha256} were put, but readers get 8 bytes" in message
+    assert hashlib.sha256(b"A.tar.gz").hexdigest() in message
+
+
+@pytest.mark.parametrize("changed", [True, False], ids=["on the fly", "as they are"])
+def test_a_server_that_compresses_is_told_from_one_that_is_damaged(
+    case: Case, published: Upload, *, changed: bool
 ) -> None:
-    files = release(directory)
-    assert not holds_files(store, signed(), files)
-    assert store.put == []
+    """Clients would unpack what they get, and find another digest than the one that was signed."""
+    case.public.encoding = "gzip"
+    if changed:
+        case.public.gets[f"{PLACE}/a.tar.gz"] = b"zipped"
 
-    publish_files(gpg, store, signed(), files, directory, step)
+    with pytest.raises(FetchBackError) as caught:
+        case.read_back(published)
 
-    assert holds_files(store, signed(), files)
+    message = str(caught.value)
+    assert "a.tar.gz: is sent with Content-Encoding gzip" in message
+    assert message.endswith("not announced. Switch compression off on the server.")
 
 
-@pytest.mark.parametrize("content", [b"archivE", b"archive!", None], ids=["bytes", "size", "gone"])
-def test_a_store_whose_file_is_damaged_does_not_hold_it(
-    gpg: Gpg, store: NotingStore, directory: Path, step: Step, content: bytes | None
+def test_a_server_that_says_identity_does_not_compress(case: Case, published: Upload) -> None:
+    case.public.encoding = "identity"
+
+    case.read_back(published)
+
+
+def test_a_wrong_type_is_a_warning(case: Case, published: Upload) -> None:
+    case.public.content_type = "text/html"
+
+    case.read_back(published)
+
+    text = case.text.getvalue()  # type: ignore[attr-defined]
+    url = f"https://first.test/{PLACE}/a.tar.gz"
+    assert f"{url}: is sent as text/html, not as application/gzip" in text
+
+
+def test_the_signature_that_readers_get_is_checked_with_the_key_that_we_know(
+    case: Case, directory: Path
 ) -> None:
-    files = release(directory)
-    publish_files(gpg, store, signed(), files, directory, step)
+    """The public's own key would prove nothing: whoever changes the files can change it too."""
+    upload = release(directory, signature=b"bad")
+    case.publish(upload)
+    case.gpg.checked.clear()
 
-    (store.root / PLACE / "a.tar.gz").unlink()
+    with pytest.raises(SignatureError, match=r"SHA256SUMS: SHA256SUMS\.asc is not a good"):
+        case.read_back(upload)
+
+    assert case.gpg.checked == [b"bad"]
+
+
+# --- what is there already ------------------------------------------------------------------
+
+
+def test_sites_hold_what_was_put_and_looking_reads_and_puts_none(
+    both: Case, directory: Path
+) -> None:
+    upload = release(directory)
+    assert not hold_files(both.sites, upload)
+    both.publish(upload)
+    looked = [list(store.looked) for store in both.stores]
+
+    assert hold_files(both.sites, upload)
+
+    assert [store.looked for store in both.stores] == looked
+
+
+@pytest.mark.parametrize("where", [0, 1], ids=["store", "mirror"])
+@pytest.mark.parametrize("content", [b"a.tar.gz!", None], ids=["size", "gone"])
+def test_a_site_whose_file_is_damaged_does_not_hold_it(
+    both: Case, directory: Path, where: int, content: bytes | None
+) -> None:
+    upload = release(directory)
+    both.publish(upload)
+    path = both.stores[where].root / PLACE / "a.tar.gz"
+    path.unlink()
     if content is not None:
-        (store.root / PLACE / "a.tar.gz").write_bytes(content)
+        path.write_bytes(content)
 
-    assert not holds_files(store, signed(), files)
+    assert not hold_files(both.sites, upload)
+
+
+# --- before anything is put -----------------------------------------------------------------
+
+LARGEST: Final = 20
 
 
 def test_files_that_are_announced_and_unchanged_may_be_uploaded(directory: Path) -> None:
-    files = release(directory)
-
-    check_directory(files, directory, {"a.tar.gz", "SHA256SUMS", "SHA256SUMS.asc"})
+    check_directory(release(directory), set(KINDS), LARGEST)
 
 
 def test_a_file_that_was_announced_but_not_made_stops_the_upload(directory: Path) -> None:
-    files = release(directory)
-
     with pytest.raises(FetchBackError, match=r"missing \['b\.tar\.gz'\], unexpected \[\]"):
-        check_directory(files, directory, {"b.tar.gz", *(item.filename for item in files)})
+        check_directory(release(directory), {"b.tar.gz", *KINDS}, LARGEST)
 
 
 def test_a_file_that_was_not_announced_stops_the_upload(directory: Path) -> None:
-    files = release(directory)
-
     with pytest.raises(FetchBackError, match=r"missing \[\], unexpected \['a\.tar\.gz'\]"):
-        check_directory(files, directory, {"SHA256SUMS", "SHA256SUMS.asc"})
+        check_directory(release(directory), set(KINDS) - {"a.tar.gz"}, LARGEST)
 
 
-@pytest.mark.parametrize("content", [b"archivE", None], ids=["changed", "gone"])
+@pytest.mark.parametrize("content", [b"A.tar.gz", None], ids=["changed", "gone"])
 def test_a_file_that_is_not_what_was_signed_stops_the_upload(
     directory: Path, content: bytes | None
 ) -> None:
-    files = release(directory)
+    upload = release(directory)
     (directory / "a.tar.gz").unlink()
     if content is not None:
         (directory / "a.tar.gz").write_bytes(content)
 
     with pytest.raises(FetchBackError, match=r"a\.tar\.gz: is not the file that was signed"):
-        check_directory(files, directory, {item.filename for item in files})
+        check_directory(upload, set(KINDS), LARGEST)
 
 
-def test_a_release_that_was_published_with_the_same_manifest_may_go_on() -> None:
-    ledger = make_ledger(make_event())
-    (event,) = ledger.events
+@pytest.mark.parametrize(("largest", "fits"), [(16, True), (15, False)])
+def test_a_file_that_is_too_large_stops_the_upload(
+    directory: Path, *, largest: int, fits: bool
+) -> None:
+    upload = release(directory)
+    assert max(item.size for item in upload.files) == 16
 
-    refuse_other_release(ledger, event.product, event.release, event.manifest_sha256)
-
-
-def test_a_release_that_was_never_published_may_go_on() -> None:
-    refuse_other_release(make_ledger(make_event()), "pypy", "pypy3.11-v7.3.24", digest("x"))
-
-
-def test_a_release_that_was_published_with_other_files_is_refused() -> None:
-    ledger = make_ledger(make_event())
-    (event,) = ledger.events
-
-    with pytest.raises(ImmutableNameError) as caught:
-        refuse_other_release(ledger, event.product, event.release, digest("other"))
-
-    message = str(caught.value)
-    assert message.startswith("pypy/pypy3.11-v7.3.23 was published on 2026-11-21 by maintainer@")
-    assert event.manifest_sha256 in message
-    assert digest("other") in message
-    assert "release a new version" in message
+    if fits:
+        check_directory(upload, set(KINDS), largest)
+    else:
+        with pytest.raises(FetchBackError, match=r"SHA256SUMS\.asc: has 16 bytes, but .* 1 to 15"):
+            check_directory(upload, set(KINDS), largest)

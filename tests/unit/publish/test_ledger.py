@@ -1,43 +1,83 @@
-"""The ledger in a store: appended to without loss, never repaired by guessing."""
+"""The ledger in a store: appended to without loss, signed, never repaired by guessing."""
 
 import json
-from datetime import datetime, timedelta
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.effects.store import LocalStore
-from pipeline.errors import ConflictError, ImmutableNameError, LedgerError
-from pipeline.model.base import pretty_json
-from pipeline.model.ledger import Event, Ledger
-from pipeline.model.records import Manifest
-from pipeline.publish.ledger import ATTEMPTS, read_ledger, record_published
-from tests.factories import (
-    FINGERPRINT,
-    NOON,
-    changed,
-    make_event,
-    make_ledger,
-    make_manifest,
-    make_signed,
+from pipeline.errors import (
+    ConflictError,
+    EventError,
+    LedgerError,
+    PipelineError,
+    SignatureError,
+    UncertainError,
 )
+from pipeline.model.base import canonical_json, pretty_json
+from pipeline.model.ledger import (
+    Event,
+    Ledger,
+    Published,
+    SealedEvents,
+    SignedLedger,
+    State,
+    compacted,
+    replay,
+)
+from pipeline.publish import ledger as module
+from pipeline.publish.events import Stamp, promotion, pruning, unyank, yank
+from pipeline.publish.ledger import (
+    ATTEMPTS,
+    LONGEST_PAUSE,
+    Decide,
+    Read,
+    all_events,
+    append,
+    read_ledger,
+)
+from tests.factories import NOON, changed, make_event, make_ledger, make_nightly
+from tests.fakes import FakeNotary, unexpected
 
-JSON = "application/json"
+JSON: Final = "application/json"
+STAMP: Final = Stamp(at=NOON, by="me", reason="a test")
 
 
 class BusyStore(LocalStore):
-    """A store to which somebody else publishes first, some times."""
+    """A store in which somebody else is first, as often as there is something in *meanwhile*."""
 
-    def __init__(self, root: Path, times: int) -> None:
+    def __init__(self, root: Path, *meanwhile: Decide) -> None:
         super().__init__(root)
-        self.others = [make_manifest(release=f"demo-v9.0.{number}") for number in range(times)]
+        self.meanwhile = list(meanwhile)
 
     def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
         """Let somebody else be first."""
-        if self.others:
-            publish(LocalStore(self.root), self.others.pop())
+        if self.meanwhile:
+            add(LocalStore(self.root), self.meanwhile.pop(0))
         super().replace(key, data, tag=tag, content_type=content_type)
+
+
+class UncertainStore(LocalStore):
+    """A store whose answers get lost; *written* says of each whether it had done its work."""
+
+    def __init__(self, root: Path, *written: bool) -> None:
+        super().__init__(root)
+        self.written = list(written)
+
+    def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
+        """Lose the answer."""
+        if not self.written:
+            return super().replace(key, data, tag=tag, content_type=content_type)
+        if self.written.pop(0):
+            super().replace(key, data, tag=tag, content_type=content_type)
+        msg = f"{key}: no answer"
+        raise UncertainError(msg)
 
 
 @pytest.fixture
@@ -46,126 +86,256 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-def publish(
-    store: LocalStore, manifest: Manifest | None = None, *, now: datetime = NOON, by: str = "me"
-) -> tuple[Event, bool]:
-    """Record that a release was published."""
-    manifest = manifest or make_manifest()
-    signed = make_signed(manifest)
-    return record_published(store, manifest, signed, manifest.files, now=lambda: now, by=by)
+@pytest.fixture
+def sealing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are sealed by threes."""
+    monkeypatch.setattr(module, "SEGMENT", 3)
 
 
-def write_ledger(store: LocalStore, data: bytes) -> None:
+@contextmanager
+def sealed_by(number: int) -> Iterator[None]:
+    """Seal events by that many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SEGMENT", number)
+        yield
+
+
+def happens(event: Published) -> Decide:
+    """Return what publishes the release of *event*, once."""
+
+    def decide(state: State) -> Published | None:
+        if state.find(event.product, event.release) is not None:
+            return None
+        return changed(event, sequence=state.sequence + 1)
+
+    return decide
+
+
+def release(number: int) -> Decide:
+    """Return what publishes a release of its own."""
+    return happens(make_event(version=f"7.3.{number}"))
+
+
+def add(
+    store: LocalStore, decide: Decide, pause: Callable[[float], None] = lambda _seconds: None
+) -> tuple[Read, Event | None]:
+    """Append an event."""
+    return append(store, FakeNotary(), decide, pause)
+
+
+def read(store: LocalStore) -> Read:
+    """Read the ledger as somebody would who has not seen it yet."""
+    return read_ledger(store, FakeNotary())
+
+
+def write(store: LocalStore, data: bytes) -> None:
     """Put something in the ledger's place."""
-    store.replace("ledger.json", data, tag=None, content_type=JSON)
+    present = store.read("ledger.json")
+    tag = None if present is None else present.tag
+    store.replace("ledger.json", data, tag=tag, content_type=JSON)
+
+
+def write_signed(store: LocalStore, payload: bytes) -> None:
+    """Put something in the ledger's place that is signed as a ledger is."""
+    write(store, pretty_json(FakeNotary().signed(payload)))
+
+
+def versions(state: State) -> list[str]:
+    """Return the versions of the releases, as they were published."""
+    return [str(item.published.interpreter_version) for item in state.releases]
+
+
+def files(store: LocalStore) -> dict[str, bytes]:
+    """Return everything in the store, by key."""
+    return {
+        path.relative_to(store.root).as_posix(): path.read_bytes()
+        for path in store.root.rglob("*")
+        if path.is_file() and ".incoming" not in path.parts
+    }
+
+
+# --- reading and appending ------------------------------------------------------------------
 
 
 def test_a_new_store_has_an_empty_ledger(store: LocalStore) -> None:
-    assert read_ledger(store) == (Ledger(), None)
+    assert read(store) == Read(ledger=Ledger(), state=State(), tag=None, data=b"")
 
 
-def test_an_event_says_all_that_indexes_need(store: LocalStore) -> None:
-    manifest = make_manifest()
+def test_an_event_is_read_back_with_the_bytes_that_were_written(store: LocalStore) -> None:
+    event = make_event()
 
-    event, is_new = publish(store, manifest)
+    after, new = add(store, happens(event))
 
-    signed = make_signed(manifest)
-    assert is_new
-    assert event == Event(
-        sequence=1,
-        event="published",
-        at=NOON,
-        by="me",
-        channel="release",
-        product="demo",
-        release="demo-v1.0.0",
-        interpreter="demo",
-        implementation="demo",
-        interpreter_version=manifest.interpreter_version,
-        language_version="1.0",
-        stable=True,
-        source=manifest.source,
-        manifest_sha256=signed.manifest.sha256,
-        fingerprint=FINGERPRINT,
-        files=manifest.files,
-    )
-    assert read_ledger(store)[0] == Ledger(events=(event,))
+    found = read(store)
+    assert new == event
+    assert found.ledger == after.ledger == Ledger(events=(event,))
+    assert found.state == after.state == replay(State(), [event])
+    assert found.data == after.data == files(store)["ledger.json"]
 
 
-def test_publishing_the_same_again_adds_nothing(store: LocalStore) -> None:
-    first, _ = publish(store)
-    before = store.read("ledger.json")
+def test_what_the_ledger_says_already_adds_nothing(store: LocalStore) -> None:
+    add(store, release(1))
+    before = files(store)
 
-    again, is_new = publish(store, now=NOON + timedelta(days=1), by="somebody else")
+    after, new = add(store, release(1))
 
-    assert again == first
-    assert not is_new
-    assert store.read("ledger.json") == before
+    assert new is None
+    assert after == read(store)
+    assert files(store) == before
 
 
 def test_events_are_numbered_and_earlier_ones_stay(store: LocalStore) -> None:
-    versions = ["1.0.0", "1.0.1", "1.1.0"]
+    events = [add(store, release(number))[1] for number in (1, 2, 3)]
 
-    events = [
-        publish(store, make_manifest(release=f"demo-v{version}", interpreter_version=version))[0]
-        for version in versions
-    ]
-
-    ledger, _ = read_ledger(store)
-    assert list(ledger.events) == events
-    assert [event.sequence for event in ledger.events] == [1, 2, 3]
+    found = read(store)
+    assert list(found.ledger.events) == events
+    assert [event.sequence for event in found.ledger.events] == [1, 2, 3]
 
 
-def test_two_products_may_have_a_release_of_one_name(store: LocalStore) -> None:
-    publish(store)
+def test_a_decision_that_refuses_leaves_the_ledger_as_it_is(store: LocalStore) -> None:
+    add(store, release(1))
+    before = files(store)
 
-    event, is_new = publish(store, make_manifest(product="other"))
+    with pytest.raises(EventError):
+        add(store, yank("pypy", "pypy3.11-v9.9.9", STAMP))
 
-    assert is_new
-    assert event.sequence == 2
+    assert files(store) == before
 
 
-def test_the_same_release_with_another_manifest_is_refused(store: LocalStore) -> None:
-    publish(store)
-    before = store.read("ledger.json")
+def test_a_decision_that_cannot_follow_is_refused_and_not_written(store: LocalStore) -> None:
+    """Another bug must not become an event."""
+    add(store, release(1))
+    before = files(store)
 
-    with pytest.raises(ImmutableNameError, match=r"demo/demo-v1\.0\.0 was published on 2026-11-21"):
-        publish(store, make_manifest(language_version="1.1"))
+    with pytest.raises(LedgerError, match=r"^ledger\.json: event 7 follows 1; it was not touched"):
+        add(store, lambda _state: make_event(version="7.3.2", sequence=7))
 
-    assert store.read("ledger.json") == before
+    assert files(store) == before
+
+
+def test_the_ledger_is_one_signed_object_that_people_can_read(store: LocalStore) -> None:
+    add(store, release(1))
+
+    signed = SignedLedger.model_validate_json(files(store)["ledger.json"])
+
+    FakeNotary().check(signed)
+    payload = json.loads(signed.payload)
+    assert payload["schema"] == 2
+    assert payload["events"][0]["interpreter_version"] == "7.3.1"
+    assert files(store)["ledger.json"].endswith(b"}\n")
+
+
+def test_a_tag_follows_the_ledger(store: LocalStore) -> None:
+    add(store, release(1))
+    first = read(store).tag
+
+    add(store, release(2))
+
+    assert first is not None
+    assert read(store).tag not in {None, first}
+
+
+# --- others that write ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("times", [1, 3, ATTEMPTS - 1])
 def test_an_event_is_added_behind_those_that_came_first(tmp_path: Path, times: int) -> None:
-    store = BusyStore(tmp_path / "store", times)
+    store = BusyStore(tmp_path / "store", *(release(number) for number in range(1, times + 1)))
 
-    event, is_new = publish(store)
+    _, new = add(store, release(99))
 
-    ledger, _ = read_ledger(store)
-    assert is_new
-    assert event.sequence == times + 1
-    assert ledger.events[-1] == event
-    assert [item.sequence for item in ledger.events] == list(range(1, times + 2))
+    found = read(store)
+    assert new is not None
+    assert new.sequence == times + 1
+    assert versions(found.state) == [*(f"7.3.{number}" for number in range(1, times + 1)), "7.3.99"]
 
 
 def test_a_ledger_that_others_keep_changing_is_given_up_without_loss(tmp_path: Path) -> None:
-    store = BusyStore(tmp_path / "store", ATTEMPTS)
+    store = BusyStore(tmp_path / "store", *(release(number) for number in range(1, ATTEMPTS + 1)))
 
     with pytest.raises(ConflictError, match=r"Nothing is lost: run again\."):
-        publish(store)
+        add(store, release(99))
 
-    assert len(read_ledger(store)[0].events) == ATTEMPTS
+    assert len(read(store).state.releases) == ATTEMPTS
 
 
 def test_of_two_that_publish_the_same_the_second_finds_it_done(tmp_path: Path) -> None:
-    store = BusyStore(tmp_path / "store", 0)
-    store.others = [make_manifest()]
+    store = BusyStore(tmp_path / "store", release(1))
 
-    event, is_new = publish(store, now=NOON + timedelta(hours=1))
+    after, new = add(store, release(1))
 
-    assert not is_new
-    assert event.at == NOON
-    assert len(read_ledger(store)[0].events) == 1
+    assert new is None
+    assert versions(after.state) == ["7.3.1"]
+    assert read(store).ledger.sequence == 1
+
+
+def test_who_was_second_waits_a_random_time_within_limits(tmp_path: Path) -> None:
+    store = BusyStore(tmp_path / "store", *(release(number) for number in range(1, 11)))
+    waits: list[float] = []
+
+    add(store, release(99), waits.append)
+
+    assert len(waits) == 10
+    assert all(0 <= wait <= LONGEST_PAUSE for wait in waits)
+    assert len(set(waits)) > 1
+
+
+# --- lost answers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["was written", "was not"])
+def test_an_event_whose_answer_was_lost_is_in_the_ledger_once(
+    tmp_path: Path, *, written: bool
+) -> None:
+    store = UncertainStore(tmp_path / "store", written)
+
+    after, new = add(store, release(1))
+
+    assert new is not None
+    assert read(store).ledger.events == after.ledger.events == (new,)
+
+
+@pytest.mark.usefixtures("sealing")
+def test_an_event_that_was_sealed_when_the_answer_was_lost_is_known_as_ours(tmp_path: Path) -> None:
+    store = UncertainStore(tmp_path / "store")
+    for number in (1, 2):
+        add(store, release(number))
+    store.written = [True]
+
+    after, new = add(store, release(3))
+
+    assert new is not None
+    assert new.sequence == after.ledger.sealed == 3
+
+
+@pytest.mark.usefixtures("sealing")
+def test_an_event_of_another_in_a_segment_is_not_taken_for_ours(tmp_path: Path) -> None:
+    store = UncertainStore(tmp_path / "store")
+    for number in (1, 2):
+        add(store, release(number))
+    first = LocalStore(store.root)
+    store.written = [False]
+    by_another = changed(make_event(version="7.3.3"), by="another")
+
+    def let_another_be_first(_seconds: float) -> None:
+        add(first, happens(by_another))
+
+    _, new = add(store, release(3), let_another_be_first)
+
+    assert new is None
+    assert all_events(store, read(store).ledger)[-1].by == "another"
+
+
+def test_a_store_that_keeps_losing_its_answers_is_given_up(tmp_path: Path) -> None:
+    store = UncertainStore(tmp_path / "store", *[False] * ATTEMPTS)
+
+    with pytest.raises(UncertainError, match=r"Nothing is lost: run again\."):
+        add(store, release(1))
+
+    assert read(store).ledger == Ledger()
+
+
+# --- what is not a ledger -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,20 +346,39 @@ def test_of_two_that_publish_the_same_the_second_finds_it_done(tmp_path: Path) -
         pytest.param(b"\xff\xfe", id="not-text"),
         pytest.param(b"[]", id="a-list"),
         pytest.param(b"null", id="null"),
-        pytest.param(b'{"schema": 2, "events": []}', id="newer-schema"),
-        pytest.param(b'{"schema": 1, "events": [], "extra": 1}', id="unknown-key"),
-        pytest.param(b'{"schema": 1, "events": [{"sequence": 1}]}', id="half-an-event"),
+        pytest.param(b'{"schema": 1, "events": []}', id="older-schema"),
+        pytest.param(canonical_json(Ledger()), id="unsigned"),
     ],
 )
-def test_what_is_not_a_ledger_is_refused_and_left_as_it_is(store: LocalStore, data: bytes) -> None:
-    write_ledger(store, data)
+def test_what_is_not_a_signed_ledger_is_refused_and_left_as_it_is(
+    store: LocalStore, data: bytes
+) -> None:
+    write(store, data)
 
     with pytest.raises(LedgerError, match=r"^ledger\.json: not a ledger .* It was not touched"):
-        publish(store)
+        add(store, release(1))
 
-    present = store.read("ledger.json")
-    assert present is not None
-    assert present.data == data
+    assert files(store) == {"ledger.json": data}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"schema": 3}', id="newer-schema"),
+        pytest.param(b'{"schema": 2, "extra": 1}', id="unknown-key"),
+        pytest.param(b'{"schema": 2, "events": [{"sequence": 1}]}', id="half-an-event"),
+        pytest.param(b'{"schema": 2, "events": [{"event": "burned"}]}', id="unknown-event"),
+    ],
+)
+def test_what_is_signed_but_not_a_ledger_is_refused(store: LocalStore, payload: bytes) -> None:
+    write_signed(store, payload)
+    before = files(store)
+
+    with pytest.raises(LedgerError, match=r"^ledger\.json: not a ledger .* It was not touched"):
+        add(store, release(1))
+
+    assert files(store) == before
 
 
 @pytest.mark.parametrize("numbers", [[2], [1, 3], [1, 1], [2, 1], [1, 2, 4, 3]], ids=str)
@@ -198,45 +387,235 @@ def test_a_ledger_with_a_gap_is_refused_and_left_as_it_is(
 ) -> None:
     """A gap means that an event was lost."""
     events = tuple(
-        changed(make_event(version=f"7.3.{index}"), sequence=number)
-        for index, number in enumerate(numbers)
+        make_event(version=f"7.3.{index}", sequence=number) for index, number in enumerate(numbers)
     )
-    data = pretty_json(Ledger(events=events))
-    write_ledger(store, data)
+    write_signed(store, canonical_json(Ledger(events=events)))
+    before = files(store)
 
-    with pytest.raises(LedgerError, match=r"not numbered 1, 2, 3, \.\.\.; it was not touched"):
-        publish(store)
+    with pytest.raises(LedgerError, match=r"event \d follows \d; it was not touched\. Restore it"):
+        add(store, release(9))
 
-    present = store.read("ledger.json")
-    assert present is not None
-    assert present.data == data
+    assert files(store) == before
 
 
-def test_a_ledger_is_written_for_people_too(store: LocalStore) -> None:
-    publish(store)
+def test_a_ledger_that_nobody_trusted_signed_is_refused_before_it_is_read(
+    store: LocalStore,
+) -> None:
+    payload = canonical_json(make_ledger(make_event())).decode()
+    good = FakeNotary().signed(b"another payload")
+    write(store, pretty_json(changed(good, payload=payload)))
+    before = files(store)
 
-    present = store.read("ledger.json")
+    with pytest.raises(SignatureError) as caught:
+        add(store, release(2))
 
-    assert present is not None
-    document: dict[str, Any] = json.loads(present.data)
-    assert set(document) == {"schema", "events"}
-    assert document["events"][0]["interpreter_version"] == "1.0.0"
-    assert document["events"][0]["at"] == "2026-11-21T12:00:00Z"
-    assert present.data.endswith(b"}\n")
-
-
-def test_a_tag_follows_the_ledger(store: LocalStore) -> None:
-    publish(store)
-    first = read_ledger(store)[1]
-
-    publish(store, make_manifest(release="demo-v1.0.1"))
-
-    assert first is not None
-    assert read_ledger(store)[1] != first
+    assert caught.value.where == f"{store.root}: ledger.json"
+    assert files(store) == before
 
 
-def test_a_ledger_of_events_is_read_back_whole(store: LocalStore) -> None:
-    ledger = make_ledger(make_event(), make_event(version="7.3.24rc1"))
-    write_ledger(store, pretty_json(ledger))
+def test_an_error_of_the_notary_that_names_its_place_keeps_it(store: LocalStore) -> None:
+    class Notary(FakeNotary):
+        def check(self, ledger: SignedLedger) -> None:  # noqa: ARG002
+            error = SignatureError("not good")
+            error.where = "deep inside"
+            raise error
 
-    assert read_ledger(store)[0] == ledger
+    add(store, release(1))
+
+    with pytest.raises(SignatureError) as caught:
+        read_ledger(store, Notary())
+
+    assert caught.value.where == "deep inside"
+
+
+# --- sealed events --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(store: LocalStore, sealing: None) -> LocalStore:  # noqa: ARG001
+    """A store of seven events, six of them in two segments."""
+    for number in range(1, 8):
+        add(store, release(number))
+    return store
+
+
+def test_events_are_sealed_in_files_that_the_ledger_names(sealed: LocalStore) -> None:
+    ledger = read(sealed).ledger
+
+    assert [(item.first, item.last) for item in ledger.segments] == [(1, 3), (4, 6)]
+    assert [event.sequence for event in ledger.events] == [7]
+    assert (ledger.sealed, ledger.sequence) == (6, 7)
+    assert ledger.checkpoint is not None
+    keys = {item.key for item in (*ledger.segments, ledger.checkpoint)}
+    assert keys <= set(files(sealed))
+    assert all(item.sha256[:16] in item.key for item in (*ledger.segments, ledger.checkpoint))
+
+
+def test_the_state_needs_the_checkpoint_and_no_segment(sealed: LocalStore) -> None:
+    """So it costs the same after ten years."""
+    for segment in read(sealed).ledger.segments:
+        (sealed.root / segment.key).unlink()
+
+    assert versions(read(sealed).state) == [f"7.3.{number}" for number in range(1, 8)]
+
+
+def test_every_event_can_be_had_from_the_first_on(sealed: LocalStore) -> None:
+    events = all_events(sealed, read(sealed).ledger)
+
+    assert [event.sequence for event in events] == list(range(1, 8))
+    assert versions(replay(State(), events)) == [f"7.3.{number}" for number in range(1, 8)]
+
+
+@pytest.mark.parametrize("data", [b"{}", None], ids=["changed", "gone"])
+def test_a_segment_that_is_not_the_ledgers_is_found_out(
+    sealed: LocalStore, data: bytes | None
+) -> None:
+    segment = read(sealed).ledger.segments[0]
+    (sealed.root / segment.key).unlink()
+    if data is not None:
+        (sealed.root / segment.key).write_bytes(data)
+
+    with pytest.raises(LedgerError, match=rf"{segment.key}: by the ledger .* {segment.sha256}"):
+        all_events(sealed, read(sealed).ledger)
+
+
+@pytest.mark.parametrize("data", [b"{}", None], ids=["changed", "gone"])
+def test_a_checkpoint_that_is_not_the_ledgers_stops_everything(
+    sealed: LocalStore, data: bytes | None
+) -> None:
+    checkpoint = read(sealed).ledger.checkpoint
+    assert checkpoint is not None
+    (sealed.root / checkpoint.key).unlink()
+    if data is not None:
+        (sealed.root / checkpoint.key).write_bytes(data)
+    before = files(sealed)
+
+    with pytest.raises(LedgerError, match=r"Nothing was touched; restore it from a mirror"):
+        add(sealed, release(8))
+
+    assert files(sealed) == before
+
+
+def test_a_checkpoint_of_another_moment_is_refused(sealed: LocalStore) -> None:
+    ledger = read(sealed).ledger
+    write_signed(sealed, canonical_json(changed(ledger, segments=ledger.segments[:1])))
+
+    with pytest.raises(LedgerError, match="3 events are sealed, its checkpoint has another number"):
+        read(sealed)
+
+
+@pytest.mark.usefixtures("sealing")
+def test_what_was_sealed_but_not_announced_does_no_harm(tmp_path: Path) -> None:
+    """Of two that seal at once, one's files are never named."""
+    store = BusyStore(tmp_path / "store")
+    for number in (1, 2):
+        add(store, release(number))
+    store.meanwhile = [release(3)]
+
+    add(store, release(4))
+
+    ledger = read(store).ledger
+    assert [event.sequence for event in all_events(store, ledger)] == [1, 2, 3, 4]
+    assert len([key for key in files(store) if "events-" in key]) == 2
+    assert len(ledger.segments) == 1
+
+
+def test_a_segment_holds_the_events_as_they_were(sealed: LocalStore) -> None:
+    segment = read(sealed).ledger.segments[1]
+
+    events = SealedEvents.model_validate_json(files(sealed)[segment.key]).events
+
+    assert [event.sequence for event in events] == [4, 5, 6]
+    assert all(isinstance(event, Published) and event.files for event in events)
+
+
+# --- any history ----------------------------------------------------------------------------
+
+RELEASES: Final = (
+    make_event(version="7.3.1"),
+    make_event(version="7.3.2", staged=True),
+    make_event(version="7.3.1", product="other"),
+    make_nightly(20261121),
+    make_nightly(20261122),
+)
+CHANGES: Final = (promotion, yank, unyank, pruning)
+
+steps = st.tuples(st.integers(0, len(RELEASES) - 1), st.integers(0, len(CHANGES)))
+histories = st.lists(steps, max_size=12)
+
+
+def decision(step: tuple[int, int]) -> Decide:
+    """Return a decision about one of the releases."""
+    event, kind = RELEASES[step[0]], step[1]
+    if kind == len(CHANGES):
+        return happens(event)
+    return CHANGES[kind](event.product, event.release, STAMP)
+
+
+def try_all(store: LocalStore, drawn: Sequence[tuple[int, int]]) -> list[Event]:
+    """Append what is possible of a history; return the events."""
+    made = []
+    for step in drawn:
+        try:
+            _, new = add(store, decision(step))
+        except EventError:
+            continue
+        if new is not None:
+            made.append(new)
+    return made
+
+
+@given(histories, st.integers(1, 6))
+def test_any_history_adds_up_to_the_same_sealed_or_not(
+    drawn: list[tuple[int, int]], segment: int
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, sealed_by(segment):
+        store = LocalStore(Path(directory))
+
+        events = try_all(store, drawn)
+
+        found = read(store)
+        assert compacted(found.state) == compacted(replay(State(), events))
+        assert list(all_events(store, found.ledger)) == events
+        assert found.ledger.sequence == len(events)
+        assert len(found.ledger.events) < segment
+
+
+@given(histories, st.data())
+def test_of_two_that_append_in_any_order_nothing_is_lost(
+    drawn: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, sealed_by(data.draw(st.integers(1, 6))):
+        store = BusyStore(Path(directory))
+        others = data.draw(st.lists(st.integers(1, 9), max_size=6, unique=True))
+        made = []
+        for index, number in enumerate(others):
+            store.meanwhile = [release(number + 10)]
+            made += try_all(store, drawn[index * 2 : index * 2 + 2])
+            add(LocalStore(store.root), release(number + 10))
+
+        events = all_events(store, read(store).ledger)
+
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        assert [event for event in events if event in made] == made
+        assert len(events) == len(made) + len(others)
+        assert compacted(read(store).state) == compacted(replay(State(), events))
+
+
+@given(st.lists(st.booleans(), max_size=8), st.integers(1, 3))
+def test_whatever_answers_are_lost_each_event_is_there_once(lost: list[bool], segment: int) -> None:
+    with tempfile.TemporaryDirectory() as directory, sealed_by(segment):
+        store = UncertainStore(Path(directory), *lost)
+
+        news = [add(store, release(number))[1] for number in (1, 2, 3)]
+
+        assert list(all_events(store, read(store).ledger)) == news
+
+
+def test_an_error_that_is_not_about_writing_is_not_swallowed(store: LocalStore) -> None:
+    def fail(_state: State) -> Event | None:
+        msg = "something else"
+        raise PipelineError(msg)
+
+    with pytest.raises(PipelineError, match="something else"):
+        append(store, FakeNotary(), fail, lambda _seconds: unexpected("a pause"))

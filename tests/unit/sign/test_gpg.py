@@ -13,6 +13,9 @@ from pipeline.sign.gpg import (
     QUICKSTART_TEMPLATE,
     Keyring,
     SigningKey,
+    binary_keys,
+    key_fingerprints,
+    own_fingerprints,
     quickstart_keyring,
     usable_key,
     verify_signature,
@@ -356,3 +359,74 @@ def test_gpgv_is_given_this_one_key_only(process: FakeProcess, tmp_path: Path) -
     (export,) = (call.argv for call in process.calls if "--export" in call.argv)
     assert export[-2:] == ("--export", KEY)
     assert keyrings == [b"binary key"]
+
+
+# --- public keys ----------------------------------------------------------------------------
+
+
+def test_a_public_key_is_exported_in_the_form_that_gpgv_reads(process: FakeProcess) -> None:
+    keyring = Keyring(process=process, home=None)
+
+    assert keyring.exported(KEY) == b"binary key"
+    assert keyring.public_key(KEY) == b"armoured key\n"
+
+
+@pytest.mark.parametrize("listing", ["", secret_key(OTHER_KEY), secret_key(validity="e")])
+def test_a_configured_key_is_ones_own_whatever_the_keyring_has(listing: str) -> None:
+    """Other releasers sign with it too."""
+    process = FakeProcess()
+    process.expect("gpg", "--list-secret-keys", answer=Answer(stdout=listing))
+
+    own = own_fingerprints(Keyring(process=process, home=None), SigningConfig(key=KEY))
+
+    assert own == {KEY}
+
+
+def test_every_key_of_the_quickstart_is_its_own(process: FakeProcess) -> None:
+    """A new one is made beside one that expired, whose signatures still count."""
+    listing = secret_key(OTHER_KEY, validity="e") + secret_key()
+    process.expect("gpg", "--list-secret-keys", answer=Answer(stdout=listing))
+
+    own = own_fingerprints(Keyring(process=process, home=None), SigningConfig(key="quickstart"))
+
+    assert own == {KEY, OTHER_KEY}
+
+
+SHOWN: Final = (
+    f"pub:-:255:22:{KEY[-16:]}:1767225600:::-:::scSC::::ed25519:::0:\n"
+    f"fpr:::::::::{KEY}:\n"
+    "uid:-::::1767225600::HASH::Toy Releases <toy@toy.test>::::::::::0:\n"
+    f"sub:-:255:18:{THIRD_KEY[-16:]}:1767225600::::::e::::cv25519::\n"
+    f"fpr:::::::::{THIRD_KEY}:\n"
+)
+
+
+def test_the_keys_of_a_file_are_its_primary_keys(process: FakeProcess, tmp_path: Path) -> None:
+    shown = SHOWN + SHOWN.replace(KEY, OTHER_KEY)
+    process.expect("gpg", "--show-keys", answer=Answer(stdout=shown))
+
+    found = key_fingerprints(process, tmp_path / "KEY.asc")
+
+    assert found == {KEY, OTHER_KEY}
+    assert "--import" not in process.calls[-1].argv
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(stdout=""), Answer(status=2, stderr="gpg: no valid OpenPGP data found.")],
+    ids=["nothing", "an error"],
+)
+def test_a_file_without_a_key_is_named(
+    process: FakeProcess, tmp_path: Path, answer: Answer
+) -> None:
+    process.expect("gpg", "--show-keys", answer=answer)
+
+    with pytest.raises(SignatureError) as caught:
+        key_fingerprints(process, tmp_path / "KEY.asc")
+
+    assert str(caught.value).startswith(f"{tmp_path / 'KEY.asc'}: there is no public key of")
+
+
+def test_an_armoured_key_is_made_binary(process: FakeProcess, tmp_path: Path) -> None:
+    assert binary_keys(process, tmp_path / "KEY.asc") == b"binary key"
+    assert process.ran("gpg", "--dearmor", str(tmp_path / "KEY.asc")) == 1

@@ -59,7 +59,7 @@ def verifications(release: ReleasePlan) -> dict[str, Verification]:
 def manifest_of(plan: Plan) -> Manifest:
     (release,) = plan.releases
     keys = {job.identifier: digest(f"key of {job.identifier}") for job in release.jobs}
-    return make_manifest(release, verifications(release), keys)
+    return make_manifest(release, verifications(release), keys, digest("inputs"))
 
 
 def test_a_manifest_says_what_was_made_and_from_what(world: World) -> None:
@@ -72,6 +72,7 @@ def test_a_manifest_says_what_was_made_and_from_what(world: World) -> None:
     assert manifest.source == plan.jobs[0].revision
     assert (facts.gc, facts.jit, facts.glibc_floor) == ("incminimark", True, "2.17")
     assert facts.translation_key == digest("key of toy-linux-x86_64")
+    assert manifest.input_key == digest("inputs")
     assert [item.filename for item in manifest.files] == ["toy-v1.2.3-linux64.tar.gz"]
 
 
@@ -86,7 +87,8 @@ def test_a_manifest_lists_the_source_archive_and_says_which_modules_there_are() 
         filename="pypy3.11-v7.3.23-src.tar.gz", kind=ArtifactKind.SOURCE_GZ, platform=None
     )
 
-    manifest = make_manifest(release, verified, {job.identifier: digest("key")}, (source,))
+    keys = {job.identifier: digest("key")}
+    manifest = make_manifest(release, verified, keys, digest("inputs"), (source,))
 
     assert [item.filename for item in manifest.files] == [
         "pypy3.11-v7.3.23-linux64.tar.gz",
@@ -95,6 +97,14 @@ def test_a_manifest_lists_the_source_archive_and_says_which_modules_there_are() 
     (facts,) = manifest.platforms
     assert (facts.modules, facts.skipped_modules) == (("_ssl", "lzma"), ("_tkinter",))
     assert (str(manifest.interpreter_version), manifest.language_version) == ("7.3.23", "3.11.15")
+
+
+def test_the_floor_is_what_was_measured_beside_what_the_platform_table_promises(
+    world: World,
+) -> None:
+    (facts,) = manifest_of(make_plan(world.ctx)).platforms
+
+    assert (facts.glibc_floor, facts.declared_floor) == ("2.17", "2.31")
 
 
 def test_each_gate_is_named_once(world: World) -> None:

@@ -1,0 +1,508 @@
+"""Writing indexes: whatever is there, afterwards it is what the ledger says, on every site."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.effects.store import LocalStore
+from pipeline.errors import ConflictError, LedgerError, UncertainError
+from pipeline.model import naming
+from pipeline.model.base import canonical_json
+from pipeline.model.ledger import Ledger, Published, SignedLedger, State, Yanked
+from pipeline.publish import ledger as ledger_module
+from pipeline.publish import project as module
+from pipeline.publish.events import Stamp, yank
+from pipeline.publish.ledger import Decide, append, read_ledger
+from pipeline.publish.project import ATTEMPTS, project, stale_indexes, wanted_indexes
+from pipeline.publish.projections import projections
+from pipeline.publish.sites import Site
+from pipeline.publish.view import Document, Pointer, Projection, View
+from tests.factories import NOON, changed, later, make_config, make_event, make_state
+from tests.fakes import FakeNotary
+
+JSON: Final = "application/json"
+FIRST, SECOND = "https://first.test", "https://second.test"
+NAMES, DEFINITION, LATEST = "pypy/names.json", "pypy/definitions/{}.json", "pypy/latest/{}"
+CONFIG: Final = make_config()
+
+Meanwhile = Callable[[LocalStore], None]
+
+
+class BusyStore(LocalStore):
+    """A store in which something happens just before an object is replaced."""
+
+    def __init__(self, root: Path, *meanwhile: Meanwhile) -> None:
+        super().__init__(root)
+        self.meanwhile = list(meanwhile)
+
+    def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
+        """Let it happen, then write."""
+        if self.meanwhile:
+            self.meanwhile.pop(0)(LocalStore(self.root))
+        super().replace(key, data, tag=tag, content_type=content_type)
+
+
+def indexes_of(view: View) -> dict[str, Projection]:
+    """Return small indexes of every form: the names, one of each release, and a pointer."""
+    found: dict[str, Projection] = {}
+    for product in view.products:
+        offered = [item.published for item in view.releases(product) if item.is_offered]
+        lines = [view.url(event, "file") for event in offered]
+        found[f"{product}/names.json"] = Document(
+            data=json.dumps(lines).encode(), content_type=JSON
+        )
+        for event in offered:
+            found[DEFINITION.format(event.release)] = Document(data=b"{}", content_type=JSON)
+            newest = naming.store_key(product, event.release, "archive.tar.gz")
+            found[LATEST.format(event.interpreter)] = Pointer(target=newest)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped indexes have tests of their own."""
+    monkeypatch.setattr(module, "projections", indexes_of)
+
+
+def happens(event: Published) -> Decide:
+    """Return what publishes the release of *event*."""
+    return lambda state: changed(event, sequence=state.sequence + 1)
+
+
+def add(store: LocalStore, *decisions: Decide) -> None:
+    """Append to a store's ledger."""
+    for decide in decisions:
+        append(store, FakeNotary(), decide, lambda _seconds: None)
+
+
+def release(number: int) -> Decide:
+    """Return what publishes a version of its own."""
+    return happens(make_event(version=f"7.3.{number}"))
+
+
+def yanked(number: int) -> Decide:
+    """Return what yanks that version."""
+    stamp = Stamp(at=NOON, by="me", reason="a test")
+    return yank("pypy", f"pypy3.11-v7.3.{number}", stamp)
+
+
+def site_of(root: Path, url: str = FIRST) -> Site:
+    """Return a site in a directory."""
+    return Site(store=LocalStore(root), base_url=url)
+
+
+def public(site: Site) -> dict[str, bytes | str]:
+    """Return what a site has for clients: documents by their bytes, pointers by their target."""
+    root = Path(site.store.address)
+    found: dict[str, bytes | str] = {}
+    for path in root.rglob("*"):
+        key = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            found[key] = site.store.target(key) or ""
+        elif path.is_file() and not key.startswith((".incoming", "ledger")):
+            found[key] = path.read_bytes()
+    return found
+
+
+def expected(site: Site, state: State) -> dict[str, bytes | str]:
+    """Return what a site should have."""
+    view = View(
+        state=state,
+        platforms=CONFIG.platforms,
+        interpreters=CONFIG.interpreters,
+        base_url=site.base_url,
+    )
+    return {
+        key: made.data if isinstance(made, Document) else made.target
+        for key, made in indexes_of(view).items()
+    }
+
+
+def state_of(site: Site) -> State:
+    """Return what the ledger of a site says."""
+    return read_ledger(site.store, FakeNotary()).state
+
+
+def write(*sites: Site) -> list[str]:
+    """Make the sites' indexes what the ledger says."""
+    return project(CONFIG, sites, FakeNotary())
+
+
+def stale(*sites: Site) -> list[str]:
+    """Return what is not what the ledger says."""
+    return stale_indexes(CONFIG, sites, FakeNotary())
+
+
+def urls(site: Site, *keys: str) -> list[str]:
+    """Return the addresses of keys."""
+    return [f"{site.base_url}/{key}" for key in keys]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A store with a release."""
+    made = site_of(tmp_path / "store")
+    add(LocalStore(tmp_path / "store"), release(1))
+    return made
+
+
+def store_of(site: Site) -> LocalStore:
+    """Return the site's store as somebody else would open it."""
+    return LocalStore(Path(site.store.address))
+
+
+RELEASED: Final = (
+    NAMES,
+    DEFINITION.format("pypy3.11-v7.3.1"),
+    LATEST.format("pypy3.11"),
+)
+
+
+# --- one site -------------------------------------------------------------------------------
+
+
+def test_every_index_is_written_and_named(site: Site) -> None:
+    assert write(site) == urls(site, *RELEASED)
+
+    assert public(site) == expected(site, make_state(make_event(version="7.3.1")))
+
+
+def test_the_shipped_indexes_are_written_as_they_are(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "projections", projections)
+
+    write(site)
+
+    wanted = wanted_indexes(CONFIG, site, read_ledger(site.store, FakeNotary())).indexes
+    assert wanted
+    assert public(site) == {
+        key: made.data if isinstance(made, Document) else made.target
+        for key, made in wanted.items()
+    }
+    assert stale(site) == []
+
+
+def test_writing_again_writes_nothing(site: Site) -> None:
+    write(site)
+    root = Path(site.store.address)
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
+
+    assert write(site) == []
+
+    assert {path: path.lstat().st_mtime_ns for path in before} == before
+
+
+def test_an_empty_store_gets_nothing(tmp_path: Path) -> None:
+    site = site_of(tmp_path / "store")
+
+    assert (write(site), stale(site)) == ([], [])
+    assert public(site) == {}
+
+
+@pytest.mark.parametrize("key", RELEASED)
+@pytest.mark.parametrize("damage", ["other", "gone"])
+def test_an_index_that_is_not_the_ledgers_is_named_and_repaired(
+    site: Site, key: str, damage: str
+) -> None:
+    write(site)
+    good, path = public(site), Path(site.store.address, key)
+    path.unlink()
+    if damage == "other":
+        path.write_bytes(b"other")
+    damaged = public(site)
+
+    assert stale(site) == urls(site, key)
+    assert public(site) == damaged
+
+    assert write(site) == urls(site, key)
+    assert public(site) == good
+    assert stale(site) == []
+
+
+def test_a_pointer_that_leads_elsewhere_is_repaired(site: Site) -> None:
+    write(site)
+    good, key = public(site), LATEST.format("pypy3.11")
+    site.store.point(key, "pypy/elsewhere")
+
+    assert stale(site) == urls(site, key)
+    assert write(site) == urls(site, key)
+    assert public(site) == good
+
+
+def test_of_a_yanked_release_no_index_is_left(site: Site) -> None:
+    add(store_of(site), release(2))
+    write(site)
+
+    add(store_of(site), yanked(2))
+
+    gone = DEFINITION.format("pypy3.11-v7.3.2")
+    assert set(stale(site)) == set(urls(site, NAMES, gone, LATEST.format("pypy3.11")))
+    assert set(write(site)) == set(urls(site, NAMES, gone, LATEST.format("pypy3.11")))
+    event = make_event(version="7.3.2")
+    state = make_state(make_event(version="7.3.1"), event, later(Yanked, event))
+    assert public(site) == expected(site, state)
+
+
+def test_of_a_product_without_a_release_that_is_offered_indexes_are_empty(site: Site) -> None:
+    write(site)
+
+    add(store_of(site), yanked(1))
+    write(site)
+
+    assert public(site) == {NAMES: b"[]"}
+
+
+@pytest.mark.parametrize("name", naming.INDEX_DIRECTORIES)
+def test_a_file_that_is_no_index_is_taken_from_where_only_indexes_are(
+    site: Site, name: str
+) -> None:
+    write(site)
+    path = Path(site.store.address, "pypy", name, "stray")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"stray")
+
+    assert stale(site) == urls(site, f"pypy/{name}/stray")
+    assert write(site) == urls(site, f"pypy/{name}/stray")
+    assert not path.exists()
+
+
+def test_files_of_releases_are_never_taken(site: Site) -> None:
+    path = Path(site.store.address, "pypy/pypy3.11-v7.3.1/archive.tar.gz")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"archive")
+    add(store_of(site), yanked(1))
+
+    write(site)
+
+    assert path.read_bytes() == b"archive"
+
+
+def test_a_changed_address_changes_the_indexes(site: Site) -> None:
+    write(site)
+    moved = Site(store=site.store, base_url=SECOND)
+
+    assert write(moved) == urls(moved, NAMES)
+    assert SECOND.encode() in store_of(site).read(NAMES).data  # type: ignore[union-attr]
+
+
+# --- others that write ----------------------------------------------------------------------
+
+
+def busy(tmp_path: Path, *meanwhile: Meanwhile) -> Site:
+    """Return a store with a release, to which others write while its indexes are."""
+    add(LocalStore(tmp_path / "store"), release(1))
+    return Site(store=BusyStore(tmp_path / "store", *meanwhile), base_url=FIRST)
+
+
+BOTH: Final = make_state(make_event(version="7.3.1"), make_event(version="7.3.2"))
+
+
+def test_an_event_that_comes_while_indexes_are_written_is_in_them(tmp_path: Path) -> None:
+    site = busy(tmp_path, lambda store: add(store, release(2)))
+
+    write(site)
+
+    assert public(site) == expected(site, BOTH)
+
+
+def test_newer_indexes_that_another_wrote_meanwhile_are_not_undone(tmp_path: Path) -> None:
+    def publish(store: LocalStore) -> None:
+        add(store, release(2))
+        write(Site(store=store, base_url=FIRST))
+
+    site = busy(tmp_path, publish)
+
+    write(site)
+
+    assert public(site) == expected(site, BOTH)
+
+
+def test_a_lost_answer_is_looked_up(tmp_path: Path) -> None:
+    def lose(_store: LocalStore) -> None:
+        msg = "no answer"
+        raise UncertainError(msg)
+
+    site = busy(tmp_path, lose)
+
+    assert write(site) == urls(site, *RELEASED)
+
+
+def test_indexes_that_others_keep_changing_are_given_up(tmp_path: Path) -> None:
+    numbers = iter(range(10_000))
+
+    def spoil(store: LocalStore) -> None:
+        present = store.read(NAMES)
+        tag = None if present is None else present.tag
+        store.replace(NAMES, str(next(numbers)).encode(), tag=tag, content_type="text/plain")
+
+    site = busy(tmp_path, *[spoil] * (ATTEMPTS + 1))
+
+    with pytest.raises(ConflictError, match=r"all the time\. Run: python -m pipeline reconcile"):
+        write(site)
+
+
+def test_a_ledger_that_others_keep_changing_is_given_up(tmp_path: Path) -> None:
+    add(LocalStore(tmp_path / "store"), release(1))
+    numbers = iter(range(2, 10_000))
+
+    class Growing(LocalStore):
+        def sizes(self, prefix: str) -> dict[str, int]:
+            if prefix.endswith("latest"):
+                add(LocalStore(self.root), release(next(numbers)))
+            return super().sizes(prefix)
+
+    with pytest.raises(ConflictError, match="changed by others all the time"):
+        write(Site(store=Growing(tmp_path / "store"), base_url=FIRST))
+
+
+# --- mirrors --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Site:
+    """An empty mirror."""
+    return site_of(tmp_path / "mirror", SECOND)
+
+
+def ledger_files(site: Site) -> dict[str, bytes]:
+    """Return the ledger of a site with its sealed files, those that it names."""
+    ledger = Ledger.model_validate_json(
+        SignedLedger.model_validate_json(site.store.read("ledger.json").data).payload  # type: ignore[union-attr]
+    )
+    keys = ["ledger.json", *(segment.key for segment in ledger.segments)]
+    if ledger.checkpoint is not None:
+        keys.append(ledger.checkpoint.key)
+    return {key: Path(site.store.address, key).read_bytes() for key in keys}
+
+
+def test_a_mirror_gets_the_ledger_and_indexes_with_its_own_addresses(
+    site: Site, mirror: Site
+) -> None:
+    written = write(site, mirror)
+
+    assert written == [*urls(site, *RELEASED), *urls(mirror, "ledger.json", *RELEASED)]
+    assert ledger_files(mirror) == ledger_files(site)
+    assert public(mirror) == expected(mirror, state_of(site))
+    assert SECOND.encode() in public(mirror)[NAMES]  # type: ignore[operator]
+    assert (write(site, mirror), stale(site, mirror)) == ([], [])
+
+
+def test_a_mirror_follows_the_ledger(site: Site, mirror: Site) -> None:
+    write(site, mirror)
+    add(store_of(site), release(2), yanked(1))
+
+    assert urls(mirror, "ledger.json")[0] in stale(site, mirror)
+    write(site, mirror)
+
+    assert stale(site, mirror) == []
+    assert state_of(mirror) == state_of(site)
+    assert public(mirror) == expected(mirror, state_of(site))
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 4, 7])
+def test_a_mirror_gets_the_sealed_files_too_however_far_it_was_behind(
+    tmp_path: Path, mirror: Site, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT", 3)
+    site = site_of(tmp_path / "store")
+    add(store_of(site), *(release(number) for number in range(1, start + 1)))
+    write(site, mirror)
+
+    add(store_of(site), *(release(number) for number in range(start + 1, 9)))
+    write(site, mirror)
+
+    assert len(read_ledger(mirror.store, FakeNotary()).ledger.segments) == 2
+    assert ledger_files(mirror) == ledger_files(site)
+    assert state_of(mirror) == state_of(site)
+
+
+def test_a_sealed_file_that_a_mirror_lost_is_named_and_put_again(
+    site: Site, mirror: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT", 2)
+    add(store_of(site), release(2))
+    write(site, mirror)
+    segment = read_ledger(site.store, FakeNotary()).ledger.segments[0].key
+    Path(mirror.store.address, segment).unlink()
+
+    assert stale(site, mirror) == urls(mirror, segment)
+    assert write(site, mirror) == urls(mirror, segment)
+    assert ledger_files(mirror) == ledger_files(site)
+
+
+def test_a_sealed_file_that_the_store_lost_is_not_made_up(
+    site: Site, mirror: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SEGMENT", 2)
+    add(store_of(site), release(2))
+    segment = read_ledger(site.store, FakeNotary()).ledger.segments[0].key
+    Path(site.store.address, segment).unlink()
+
+    with pytest.raises(LedgerError, match=rf"{segment}: the ledger names it, but it is not there"):
+        write(site, mirror)
+
+    assert mirror.store.read("ledger.json") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="cut"),
+        pytest.param(
+            canonical_json(SignedLedger(fingerprint="A" * 40, signature="bad", payload="{}")),
+            id="nobodys",
+        ),
+    ],
+)
+def test_a_damaged_ledger_of_a_mirror_is_repaired(site: Site, mirror: Site, data: bytes) -> None:
+    write(site, mirror)
+    Path(mirror.store.address, "ledger.json").write_bytes(data)
+
+    assert write(site, mirror) == urls(mirror, "ledger.json")
+    assert ledger_files(mirror) == ledger_files(site)
+
+
+@pytest.mark.parametrize("segment", [2, 3, 64])
+def test_a_mirror_to_which_somebody_published_is_refused_and_left_as_it_is(
+    site: Site, mirror: Site, monkeypatch: pytest.MonkeyPatch, segment: int
+) -> None:
+    """It may be the only place that has these events."""
+    monkeypatch.setattr(ledger_module, "SEGMENT", segment)
+    write(site, mirror)
+    add(store_of(mirror), release(8))
+    add(store_of(site), release(2), release(3))
+    before = ledger_files(mirror), public(mirror)
+
+    with pytest.raises(LedgerError) as caught:
+        write(site, mirror)
+
+    message = str(caught.value)
+    assert message.startswith(f"{mirror.store.address}: ledger.json: has events that ")
+    assert "Nothing was written there" in message
+    assert (ledger_files(mirror), public(mirror)) == before
+
+
+def test_a_mirror_that_is_ahead_is_refused(site: Site, mirror: Site) -> None:
+    """Somebody put an old ledger back into the store."""
+    old = site.store.read("ledger.json")
+    assert old is not None
+    add(store_of(site), release(2))
+    write(site, mirror)
+    Path(site.store.address, "ledger.json").write_bytes(old.data)
+
+    with pytest.raises(LedgerError, match="has events that"):
+        write(site, mirror)
+
+
+def test_an_empty_ledger_makes_no_mirror_empty(tmp_path: Path, mirror: Site) -> None:
+    empty = site_of(tmp_path / "store")
+    add(store_of(mirror), release(1))
+    before = ledger_files(mirror)
+
+    write(empty, mirror)
+
+    assert ledger_files(mirror) == before
