@@ -27,6 +27,7 @@ VERBS: Final = (
     *("release", "nightly"),
     *("source", "translate", "package", "verify", "sign", "publish", "ledger"),
     *("config", "plan", "schemas", "doctor", "reconcile", "serve"),
+    *("yank", "unyank", "promote", "prune", "status", "bisect"),
 )
 STAGE_VERBS: Final = VERBS[2:9]
 
@@ -525,12 +526,12 @@ def test_what_is_published_is_made_what_the_ledger_says(command: Command) -> Non
 
     url = "https://downloads.test/toy/versions.json"
     assert (statuses, there) == ([0, 1], False)
-    assert messages == [f"1 to be written: {url}"] * 2
+    assert [f"{url} to be written 1 indexes" in message for message in messages] == [True, True]
     assert status == 0
-    assert f"1 written: {url}" in command.message()
+    assert f"{url} written 1 indexes" in command.message()
     assert index.read_bytes() == data
     assert command.run("reconcile", "--check") == 0
-    assert "0 to be written: none" in command.message()
+    assert "0 indexes to be written, 0 files wrong" in command.message()
 
 
 def test_indexes_can_be_written_for_another_address(command: Command) -> None:
@@ -580,7 +581,7 @@ def test_a_mirror_that_lost_something_is_made_whole(mirrored: Command) -> None:
     status = mirrored.run("reconcile")
 
     assert status == 0
-    assert "1 written: https://mirror.test/ledger.json" in mirrored.message()
+    assert "https://mirror.test/ledger.json written 1 indexes" in mirrored.message()
     assert lost.is_file()
 
 
