@@ -103,9 +103,6 @@ class _Run:
     def release(self, release: ReleasePlan) -> None:
         """Run a release's jobs, and then what makes it one."""
         if self._is_unchanged(release):
-            # The run that published it may have been killed before the indexes knew it.
-            with self.gathered(release.release):
-                write_projections(self.ctx, self.channel)
             return
         finished: list[JobOutcome] = []
         for job in release.jobs:
@@ -133,6 +130,10 @@ class _Run:
         if last is None or last.input_key != self._input_key(release):
             return False
         self.unchanged.append((release.release, last))
+        if self.last is Stage.PROJECTIONS:
+            # The run that published it may have been killed before the indexes knew it.
+            with self.gathered(release.release):
+                write_projections(self.ctx, self.channel)
         return True
 
     def _input_key(self, release: ReleasePlan) -> str | None:

@@ -16,6 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.effects.clock import utc_now
+from pipeline.effects.process import ProcessRunner
+from pipeline.model.configs import SigningConfig
+from pipeline.sign.gpg import quickstart_keyring
+from pipeline.sign.notary import KeyringNotary
 from tests.integration.ceph import Ceph, running_ceph
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +89,18 @@ def copy_project(directory: Path, *, jit: bool) -> Project:
     if not jit:
         project.edit("demo.toml", ("jit = true", "jit = false"))
     return project
+
+
+def notary_of(project: Project) -> KeyringNotary:
+    """Return who signs a project's ledger: its throw-away key, made if there is none yet."""
+    process, home = ProcessRunner(), project.work / "keys" / "gnupg"
+    return KeyringNotary(
+        keyring=lambda: quickstart_keyring(process, home),
+        is_there=home.is_dir,
+        config=SigningConfig(key="quickstart"),
+        process=process,
+        now=utc_now,
+    )
 
 
 @pytest.fixture

@@ -468,17 +468,18 @@ def test_a_changed_work_tree_becomes_a_nightly_with_the_compiler_cache_s_help(
         record for key, record in records(changed.project, "translate").items() if key not in before
     )
     assert record["compiler_cache"]["hits"] > 10
-    (nightly,) = (changed.project.store / "mini").glob("mini-c-nojit-*")
+    (nightly,) = (changed.project.store / "mini").glob("mini-nightly-*")
     # The digit 1, and the two commits that were made.
-    found = re.fullmatch(r"mini-c-nojit-12-([0-9a-f]{12})", nightly.name)
+    found = re.fullmatch(r"mini-nightly-\d{4}-\d\d-\d\d-12-([0-9a-f]{12})", nightly.name)
     assert found is not None
-    archive, stem = nightly / f"{nightly.name}-linux64.tar.gz", f"{nightly.name}-linux64"
+    stem = f"mini-c-nojit-12-{found[1]}-linux64"
+    archive = nightly / f"{stem}.tar.gz"
     info = json.loads(in_archive(archive, f"{stem}/BUILD-INFO.json"))
     assert info["source"]["dirty"] is True
     assert info["source"]["revision"].startswith(found[1])
     revision = in_archive(archive, f"{stem}/lib/mini1.0/revision.txt")
     assert f"node: {found[1]}+\n" in revision
-    assert not (nightly / f"{nightly.name}-src.tar.gz").exists()
+    assert not list(nightly.glob("*-src.tar.gz"))
 
 
 def test_a_changed_work_tree_is_not_released(changed: Mini) -> None:

@@ -118,9 +118,10 @@ def test_a_nightly_is_named_by_the_number_and_the_commit_of_its_branch(pypy: Pro
     release = planned(pypy, "pypy3.12", "--channel", "nightly")
 
     revision = release["revision"]
-    assert re.fullmatch(r"pypy-c-jit-1[0-9]{5,}-[0-9a-f]{12}", release["release"])
-    assert release["release"] == f"pypy-c-jit-{revision['number']}-{revision['revision'][:12]}"
-    assert f"{release['release']}-linux64.tar.gz" in release["urls"]
+    source = f"{revision['number']}-{revision['revision'][:12]}"
+    assert re.fullmatch(r"1[0-9]{5,}-[0-9a-f]{12}", source)
+    assert re.fullmatch(rf"pypy3\.12-nightly-\d{{4}}-\d\d-\d\d-{source}", release["release"])
+    assert f"pypy-c-jit-{source}-linux64.tar.gz" in release["urls"]
     assert revision["branch"] == "py3.12"
 
 

@@ -110,13 +110,16 @@ def test_the_index_lists_the_archive_with_digest_and_size(fast: Project) -> None
     assert file["size"] == archive.stat().st_size
 
 
-def test_projections_repair_a_damaged_index(fast_copy: Project) -> None:
+def test_a_damaged_index_is_repaired(fast_copy: Project) -> None:
     index = fast_copy.store / "demo" / "versions.json"
     good = index.read_bytes()
     index.write_bytes(b"[]")
 
-    fast_copy.run("projections")
+    checked = fast_copy.run("reconcile", "--check", check=False)
+    fast_copy.run("reconcile")
 
+    assert checked.status == 1
+    assert "1 to be written: http://127.0.0.1:8377/demo/versions.json" in checked.stderr
     assert index.read_bytes() == good
 
 
@@ -146,10 +149,46 @@ def test_the_demo_as_shipped_compiles_loops(full: Project) -> None:
 def test_a_nightly_is_published_beside_the_release(fast_copy: Project) -> None:
     fast_copy.run("nightly")
 
-    (nightly,) = (fast_copy.store / "demo").glob("demo-nightly-20261121-*")
+    (nightly,) = (fast_copy.store / "demo").glob("demo-nightly-*-20261121-*")
     entries = json.loads((fast_copy.store / "demo" / "versions.json").read_text())
     assert [entry["pypy_version"] for entry in entries] == ["1.0.0", "nightly"]
     assert (nightly / "SHA256SUMS.asc").is_file()
+
+
+def test_a_nightly_of_the_same_inputs_is_not_made_again(fast_copy: Project) -> None:
+    fast_copy.run("nightly")
+    before = digests(fast_copy.store)
+
+    again = fast_copy.run("nightly")
+
+    assert "not made, its inputs are those of demo-nightly-" in again.stderr
+    assert digests(fast_copy.store) == before
+
+
+def test_a_ledger_that_somebody_else_wrote_is_refused(fast_copy: Project) -> None:
+    """Whoever can write into a store must not be able to write its history anew."""
+    ledger = fast_copy.store / "ledger.json"
+    good = ledger.read_bytes()
+    ledger.write_bytes(good.replace(b"demo-v1.0.0-linux64", b"demo-v1.0.0-evil999"))
+
+    changed = fast_copy.run("reconcile", check=False)
+    ledger.write_bytes(good)
+    subprocess.run(["rm", "-r", str(fast_copy.work / "keys")], check=True)
+    stranger = fast_copy.run("reconcile", check=False)
+
+    assert (changed.status, stranger.status) == (51, 51)
+    assert "is not a good signature" in changed.stderr
+    assert "which is not trusted here (trusted: none)" in stranger.stderr
+    assert not (fast_copy.work / "keys").exists()
+
+
+def test_a_staged_release_is_in_no_index(fast_copy: Project) -> None:
+    store = fast_copy.work / "other"
+
+    fast_copy.run("release", "--stage", "--store", str(store))
+
+    assert (store / "demo" / "demo-v1.0.0" / f"{STEM}.tar.gz").is_file()
+    assert json.loads((store / "demo" / "versions.json").read_text()) == []
 
 
 def test_a_dry_run_does_nothing(project: Project) -> None:

@@ -18,13 +18,13 @@ from pipeline.effects.archives import Compression, entries_of, unpack, write_arc
 from pipeline.effects.files import describe
 from pipeline.effects.store import LocalStore
 from pipeline.model.artifacts import ArtifactKind
-from pipeline.model.base import pretty_json
-from pipeline.model.ledger import Event, Ledger
+from pipeline.model.ledger import Published, PublishedPlatform
 from pipeline.model.records import Revision
 from pipeline.model.versions import InterpreterVersion
-from tests.integration.conftest import Project
+from pipeline.publish.ledger import append
+from tests.integration.conftest import Project, notary_of
 
-pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.gpg, pytest.mark.network, pytest.mark.slow]
 
 STEM = "pypy3.9-v7.3.11-linux64"
 # Debian splits PyPy over /usr; this puts it into upstream's layout.
@@ -76,11 +76,11 @@ def published(pypy: Path, fast: Project, tmp_path: Path) -> Project:
     artifact = describe(pypy, ArtifactKind.ARCHIVE_GZ, "linux-x86_64")
     key = f"pypy/pypy3.9-v7.3.11/{artifact.filename}"
     store.put_new(key, pypy, content_type="application/gzip")
-    event = Event(
+    event = Published(
         sequence=1,
-        event="published",
         at=datetime(2026, 11, 21, tzinfo=UTC),
         by="tests",
+        reason="a release",
         channel="release",
         product="pypy",
         release="pypy3.9-v7.3.11",
@@ -90,12 +90,13 @@ def published(pypy: Path, fast: Project, tmp_path: Path) -> Project:
         language_version="3.9.16",
         stable=True,
         source=Revision(kind="git", revision="0" * 40, number=1, epoch=1_700_000_000),
+        input_key="0" * 64,
         manifest_sha256="0" * 64,
         fingerprint="0" * 40,
+        platforms=(PublishedPlatform(platform="linux-x86_64", jit=True, glibc_floor="2.31"),),
         files=(artifact,),
     )
-    ledger = pretty_json(Ledger(events=(event,)))
-    store.replace("ledger.json", ledger, tag=None, content_type="application/json")
+    append(store, notary_of(project), lambda _state: event)
     return project
 
 
@@ -119,7 +120,7 @@ def test_uv_installs_from_a_served_store(
     published: Project, serve: Callable[[Project], str], tmp_path: Path
 ) -> None:
     address = serve(published)
-    published.run("projections", "--base-url", address)
+    published.run("reconcile", "--base-url", address)
 
     done = uv_install(address, tmp_path)
 
@@ -134,7 +135,7 @@ def test_uv_refuses_an_archive_that_was_altered(
     published: Project, serve: Callable[[Project], str], tmp_path: Path
 ) -> None:
     address = serve(published)
-    published.run("projections", "--base-url", address)
+    published.run("reconcile", "--base-url", address)
     archive = published.store / "pypy" / "pypy3.9-v7.3.11" / f"{STEM}.tar.gz"
     with archive.open("ab") as stream:
         stream.write(b"one more")
@@ -146,7 +147,7 @@ def test_uv_refuses_an_archive_that_was_altered(
 
 
 def test_upstreams_rules_hold_for_the_index(published: Project) -> None:
-    published.run("projections", "--base-url", "http://127.0.0.1:8377")
+    published.run("reconcile", "--base-url", "http://127.0.0.1:8377")
 
     (entry,) = json.loads((published.store / "pypy" / "versions.json").read_text())
     (file,) = entry["files"]

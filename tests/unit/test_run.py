@@ -350,6 +350,30 @@ def test_a_dry_run_tells_of_the_same_inputs(world: World) -> None:
     assert outcome.unfinished == ()
 
 
+def test_indexes_of_an_unchanged_nightly_are_made_right_all_the_same(world: World) -> None:
+    """The run that published it may have been killed before they knew it."""
+    run(world, nightly(world), Stage.LEDGER)
+    index = store_of(world).root / "toy" / "versions.json"
+    assert not index.exists()
+
+    outcome = run(world.again(), nightly(world, day=NEXT_DAY))
+
+    assert len(outcome.unchanged) == 1
+    assert index.is_file()
+
+
+@pytest.mark.parametrize("last", [Stage.SIGN, Stage.PUBLISH, Stage.LEDGER])
+def test_a_stage_before_the_indexes_writes_none_for_an_unchanged_nightly(
+    last: Stage, world: World
+) -> None:
+    run(world, nightly(world), Stage.LEDGER)
+
+    outcome = run(world.again(), nightly(world, day=NEXT_DAY), last)
+
+    assert len(outcome.unchanged) == 1
+    assert not (store_of(world).root / "toy" / "versions.json").exists()
+
+
 def test_a_nightly_that_failed_yesterday_is_tried_again(world: World) -> None:
     fail_on(world, 1)
     with pytest.raises(TranslationError):

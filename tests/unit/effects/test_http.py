@@ -10,9 +10,10 @@ import pytest
 from requests import ConnectionError as RequestsConnectionError  # noqa: TID251 - hand-built answers
 from requests import RequestException, Response  # noqa: TID251 - hand-built answers
 from requests.structures import CaseInsensitiveDict  # noqa: TID251 - hand-built answers
+from urllib3.exceptions import ProtocolError
 
 from pipeline.effects.files import sha256_of
-from pipeline.effects.http import HttpClient
+from pipeline.effects.http import ANY_ENCODING, HttpClient, Received
 from pipeline.effects.retry import RetryPolicy
 from pipeline.errors import DigestMismatchError, DownloadError
 from tests.factories import make_pin
@@ -27,9 +28,11 @@ class Body:
     def __init__(self, *pieces: bytes | Exception) -> None:
         self.pieces = pieces
         self.closed = False
+        self.options: dict[str, object] = {}
 
-    def stream(self, _size: int, **_options: object) -> Iterator[bytes]:
+    def stream(self, _size: int, **options: object) -> Iterator[bytes]:
         """Give the pieces, as urllib3 would."""
+        self.options = options
         for piece in self.pieces:
             if isinstance(piece, Exception):
                 raise piece
@@ -369,6 +372,106 @@ def test_a_server_without_a_time_gives_none(
     network.answers = [reply()]
 
     assert client.server_date("https://files.example") is None
+
+
+# --- what the public gets -------------------------------------------------------------------
+
+URL = "https://downloads.example/a.tar.gz"
+LIMIT = len(CONTENT)
+
+
+def test_what_the_public_gets_is_saved_and_described(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(CONTENT[:10], CONTENT[10:], Content_Type="application/gzip")]
+
+    received = client.receive(URL, tmp_path / "a", limit=LIMIT)
+
+    assert received == Received(
+        size=len(CONTENT),
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        content_type="application/gzip",
+        content_encoding=None,
+    )
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert network.asked == [URL]
+    assert min(network.options[0]["timeout"]) > 0
+
+
+def test_the_public_asks_as_browsers_do_and_gets_bytes_as_they_were_sent(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    """A server that compresses is found out only if it is allowed to."""
+    network.answers = [answer(b"zipped", Content_Encoding="gzip")]
+    body = network.answers[0].raw  # type: ignore[union-attr]
+
+    received = client.receive(URL, tmp_path / "a", limit=LIMIT)
+
+    assert received.content_encoding == "gzip"
+    assert (tmp_path / "a").read_bytes() == b"zipped"
+    assert network.options[0]["headers"] == ANY_ENCODING
+    assert isinstance(body, Body)
+    assert body.options == {"decode_content": False}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda: answer(status=503), id="503"),
+        pytest.param(lambda: answer(status=429), id="429"),
+        pytest.param(lambda: RequestsConnectionError("refused"), id="no-connection"),
+        pytest.param(lambda: answer(CONTENT[:10], ProtocolError("cut")), id="connection-lost"),
+    ],
+)
+def test_the_public_tries_again_what_may_pass(
+    client: HttpClient,
+    network: Network,
+    tmp_path: Path,
+    fault: Callable[[], Response | Exception],
+) -> None:
+    network.answers = [fault(), answer(CONTENT)]
+
+    received = client.receive(URL, tmp_path / "a", limit=LIMIT)
+
+    assert received.size == len(CONTENT)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert network.slept == [2.0]
+
+
+def test_an_address_that_keeps_failing_is_given_up_with_a_remedy(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=503) for _ in range(RetryPolicy.attempts)]
+
+    with pytest.raises(DownloadError) as caught:
+        client.receive(URL, tmp_path / "a", limit=LIMIT)
+
+    message = str(caught.value)
+    assert message.startswith(f"{URL}: HTTP 503 ({RetryPolicy.attempts} attempts).")
+    assert message.endswith("Check the network, and the server behind that address.")
+
+
+def test_a_file_that_the_public_does_not_find_is_not_asked_for_again(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    network.answers = [answer(status=404)]
+
+    with pytest.raises(DownloadError, match=f"{URL}: HTTP 404"):
+        client.receive(URL, tmp_path / "a", limit=LIMIT)
+
+    assert network.slept == []
+
+
+def test_more_than_was_put_is_refused_as_it_comes(
+    client: HttpClient, network: Network, tmp_path: Path
+) -> None:
+    endless = AssertionError("read on after the limit")
+    network.answers = [answer(CONTENT, b"x", endless)]
+
+    with pytest.raises(DownloadError, match=f"{URL}: more than {LIMIT} bytes came"):
+        client.receive(URL, tmp_path / "a", limit=LIMIT)
+
+    assert network.slept == []
 
 
 def test_an_error_knows_what_the_server_answered(

@@ -446,9 +446,10 @@ def test_events_are_sealed_in_files_that_the_ledger_names(sealed: LocalStore) ->
     assert [event.sequence for event in ledger.events] == [7]
     assert (ledger.sealed, ledger.sequence) == (6, 7)
     assert ledger.checkpoint is not None
-    keys = {item.key for item in (*ledger.segments, ledger.checkpoint)}
-    assert keys <= set(files(sealed))
-    assert all(item.sha256[:16] in item.key for item in (*ledger.segments, ledger.checkpoint))
+    named = {item.key: item.sha256 for item in ledger.segments}
+    named[ledger.checkpoint.key] = ledger.checkpoint.sha256
+    assert named.keys() <= set(files(sealed))
+    assert all(sha256[:16] in key for key, sha256 in named.items())
 
 
 def test_the_state_needs_the_checkpoint_and_no_segment(sealed: LocalStore) -> None:
