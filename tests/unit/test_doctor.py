@@ -87,7 +87,7 @@ def test_a_good_machine_passes_every_check(machine: Machine) -> None:
     assert {name: item.status for name, item in results.items()} == dict.fromkeys(
         [
             *("engine", "memory", "disk, work directory", "tool gpg", "tool gpgv", "tool git"),
-            *("tool mmdebstrap", "emulation of aarch64", "clock", "signing key"),
+            *("tool mmdebstrap", "emulation of aarch64", "clock", "signing key", "store store"),
         ],
         Status.OK,
     )
