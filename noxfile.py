@@ -87,6 +87,48 @@ def release(session: nox.Session) -> None:
     pipeline(session, "release")
 
 
+@nox.session(tags=["published"])
+def status(session: nox.Session) -> None:
+    """Show where every release and channel stands, and the next safe command."""
+    pipeline(session, "status")
+
+
+@nox.session(tags=["published"])
+def promote(session: nox.Session) -> None:
+    """Offer a staged release, or make a release of what a nightly was made of."""
+    pipeline(session, "promote")
+
+
+@nox.session(tags=["published"])
+def yank(session: nox.Session) -> None:
+    """Take a release back: clients get the one before, its files stay."""
+    pipeline(session, "yank")
+
+
+@nox.session(tags=["published"])
+def unyank(session: nox.Session) -> None:
+    """Offer a yanked release again."""
+    pipeline(session, "unyank")
+
+
+@nox.session(tags=["published"])
+def prune(session: nox.Session) -> None:
+    """Take away the files of nightlies that are older than the channel keeps."""
+    pipeline(session, "prune")
+
+
+@nox.session(tags=["published"])
+def reconcile(session: nox.Session) -> None:
+    """Make every index, mirror and file what the ledger says."""
+    pipeline(session, "reconcile")
+
+
+@nox.session(tags=["published"])
+def bisect(session: nox.Session) -> None:
+    """Find the first bad nightly with a script of yours."""
+    pipeline(session, "bisect")
+
+
 @nox.session(tags=["release"])
 def serve(session: nox.Session) -> None:
     """Serve the store over HTTP, for trying out."""

@@ -4,21 +4,22 @@ What the client would send is answered by :class:`FakeS3`, so headers, signature
 answers and the absence of botocore's retries are real. Faults are taken in turn.
 """
 
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree as ET
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse  # noqa: TID251 - built by hand
-from urllib3.response import BaseHTTPResponse
 
 from pipeline.effects.s3_client import S3Limits, make_client
 from pipeline.model.configs import S3Options
 
 if TYPE_CHECKING:
+    from botocore.compat import HTTPHeaders  # noqa: TID251 - a type
     from mypy_boto3_s3 import S3Client
 
 BUCKET: Final = "bucket"
@@ -100,10 +101,8 @@ class FakeS3:
 
     def client(self, options: S3Options | None = None) -> "S3Client":
         """Return a client that talks to this."""
-        options = options or S3Options(endpoint="http://s3.test", addressing="path")
-        client = make_client("s3://bucket", options, S3Limits())
-        client.meta.events.register("before-send.s3", self._send)
-        return client
+        _WIRE.server = self
+        return _client(options or S3Options(endpoint="http://s3.test", addressing="path"))
 
     def operations(self) -> list[str]:
         """Return the operations that were asked for, in order."""
@@ -113,7 +112,8 @@ class FakeS3:
         """Return how many bytes of objects were sent."""
         return sum(len(item.body) for item in self.requests if item.method == "PUT")
 
-    def _send(self, request: AWSPreparedRequest, **_event: object) -> AWSResponse:
+    def send(self, request: AWSPreparedRequest) -> AWSResponse:
+        """Answer a request, as it would leave."""
         asked = _request(request)
         self.requests.append(asked)
         fault = next((item for item in self.faults if item.operation == asked.operation), None)
@@ -215,6 +215,27 @@ class FakeS3:
         return Answer(status=204)
 
 
+class Wire:
+    """What all clients send on, to the newest server; making a client takes half a second."""
+
+    server: FakeS3 | None = None
+
+    def send(self, request: AWSPreparedRequest, **_event: object) -> AWSResponse:
+        """Pass on a request."""
+        assert self.server is not None
+        return self.server.send(request)
+
+
+_WIRE: Final = Wire()
+
+
+@functools.cache
+def _client(options: S3Options) -> "S3Client":
+    client = make_client("s3://bucket", options, S3Limits())
+    client.meta.events.register("before-send.s3", cast("Any", _WIRE.send))
+    return client
+
+
 PART_NUMBER: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}PartNumber"
 
 
@@ -241,9 +262,10 @@ def _kept(headers: Mapping[str, str]) -> dict[str, str]:
 def _request(request: AWSPreparedRequest) -> Request:
     address = urlsplit(str(request.url))
     query = parse_qs(address.query, keep_blank_values=True)
+    sent = cast("Mapping[str, Any]", request.headers)
     headers = {
         name.lower(): value.decode() if isinstance(value, bytes) else str(value)
-        for name, value in request.headers.items()
+        for name, value in sent.items()
     }
     return Request(
         method=str(request.method),
@@ -255,16 +277,14 @@ def _request(request: AWSPreparedRequest) -> Request:
 
 
 def _bytes(body: object) -> bytes:
-    if isinstance(body, str):
-        return body.encode()
     if isinstance(body, io.BytesIO):
         return body.getvalue()
-    return bytes(body) if isinstance(body, bytes | bytearray) else b""
+    return body if isinstance(body, bytes) else b""
 
 
 def _response(url: str, asked: Request, answer: Answer) -> AWSResponse:
     body = b"" if asked.method == "HEAD" else answer.body
     length = len(answer.body) if answer.length is None else answer.length
     headers = {"content-length": str(length), **answer.headers}
-    raw: BaseHTTPResponse = Body(body)  # type: ignore[assignment]
-    return AWSResponse(url, answer.status, headers, raw)
+    # Botocore takes any mapping and any stream, which its types do not say.
+    return AWSResponse(url, answer.status, cast("HTTPHeaders", headers), cast("Any", Body(body)))

@@ -49,7 +49,10 @@ class Received:
 class HttpClient:
     """Downloads files whose digest is known. Faults of the network and 5xx are retried."""
 
-    def __init__(self, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, retry: RetryPolicy | None = None, *, read_timeout: float = READ_TIMEOUT
+    ) -> None:
+        self._timeout = (CONNECT_TIMEOUT, read_timeout)
         self._session = requests.Session()
         # The pinned digest is of the file as it is, not of a transfer encoding's content.
         self._session.headers["Accept-Encoding"] = "identity"
@@ -118,7 +121,7 @@ class HttpClient:
                 self._session.get(
                     url,
                     stream=True,
-                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                    timeout=self._timeout,
                     headers=ANY_ENCODING,
                 ) as answer,
                 save.open("wb") as file,
@@ -157,9 +160,7 @@ class HttpClient:
     def _stream(self, pin: Pin, url: str, file: IO[bytes], on_bytes: OnBytes) -> str:
         digest, received = hashlib.sha256(), 0
         try:
-            with self._session.get(
-                url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-            ) as answer:
+            with self._session.get(url, stream=True, timeout=self._timeout) as answer:
                 _check_status(url, answer)
                 for chunk in answer.iter_content(CHUNK):
                     received += len(chunk)

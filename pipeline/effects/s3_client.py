@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MIB: Final = 1 << 20
 CONNECTIONS: Final = 64
 NO_SUCH_KEY: Final = "NoSuchKey"
+NO_SUCH_UPLOAD: Final = "NoSuchUpload"
 
 UNREACHED: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 """Errors after which the server has certainly not seen the request."""
@@ -47,6 +48,7 @@ FAULTS: Final = (ClientError, BotoCoreError, ResponseParserError, HTTPError)
 
 REMEDIES: Final[dict[int | str, str]] = {
     "NoSuchBucket": "Create the bucket, or mend the store's address in channels.toml.",
+    NO_SUCH_UPLOAD: "Somebody aborted the upload: run again.",
     "RequestTimeTooSkewed": "Set this machine's clock (timedatectl set-ntp true).",
     "NoCredentialsError": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
     301: "The bucket is elsewhere: set s3.region and s3.endpoint in channels.toml.",

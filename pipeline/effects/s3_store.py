@@ -35,6 +35,7 @@ from pipeline.effects.s3_client import (
     FAULTS,
     LATER,
     NO_SUCH_KEY,
+    NO_SUCH_UPLOAD,
     S3Limits,
     fault_of,
     make_client,
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NO_SUCH_UPLOAD: Final = "NoSuchUpload"
 PROBE_TYPE: Final = "application/octet-stream"
 POINTER_TYPE: Final = "text/html; charset=utf-8"
 DIGEST_ENTRY: Final = "sha256"
@@ -165,7 +165,7 @@ class S3Store:
         return self._call(f"get {key}", attempt)
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Return every key below *prefix* with its size in bytes, pages of pointers too."""
+        """Return every key below *prefix* with its size in bytes; a pointer's is its page's."""
         begin = f"{self._prefix}/" if self._prefix else ""
         return {
             found["Key"].removeprefix(begin): found["Size"]
@@ -212,6 +212,7 @@ class S3Store:
             StoreError: there is a file under *key*, which stays.
             ConflictError: it was made to lead somewhere else meanwhile.
         """
+        check_key(target)
         present = self._head(key)
         if present is not None and TARGET_ENTRY not in present["Metadata"]:
             msg = f"{self.address}: {key} is a file, which is never replaced by a pointer."
@@ -468,20 +469,18 @@ class S3Store:
     def _finish(self, file: _File, upload: str, parts: list["CompletedPartTypeDef"]) -> _End:
         # The last look is for servers that do not keep to the condition here.
         present = self._head(file.key)
-        try:
-            if present is None and _unless_there(
-                file.key, lambda: self._complete(file, upload, parts)
-            ):
-                return _End.MADE
-        except ClientError as error:
-            # The answer to an earlier attempt was lost, or somebody aborted the upload.
-            if fault_of(error).code != NO_SUCH_UPLOAD:
-                raise
-        present = present or self._head(file.key)
         if present is None:
-            msg = f"{self.address}: the upload of {file.key} was aborted meanwhile. Run again."
-            raise ConflictError(msg)
-        return _End.FOUND if _is_same(present, file) else _End.TAKEN
+            try:
+                if _unless_there(file.key, lambda: self._complete(file, upload, parts)):
+                    return _End.MADE
+                present = self._head(file.key)
+            except ClientError as error:
+                # If an earlier answer was lost, the upload is gone because it became the file.
+                present = self._head(file.key)
+                if present is None or fault_of(error).code != NO_SUCH_UPLOAD:
+                    raise
+        is_ours = present is not None and _is_same(present, file)
+        return _End.FOUND if is_ours else _End.TAKEN
 
     def _complete(self, file: _File, upload: str, parts: list["CompletedPartTypeDef"]) -> None:
         self._client.complete_multipart_upload(
@@ -518,7 +517,8 @@ def _file(key: str, path: Path, content_type: str, on_bytes: OnBytes) -> _File:
 
 
 def _is_same(present: "HeadObjectOutputTypeDef", file: _File) -> bool:
-    return present["Metadata"].get(DIGEST_ENTRY) == file.digest
+    known = (present["ContentLength"], present["Metadata"].get(DIGEST_ENTRY))
+    return known == (file.size, file.digest)
 
 
 def _unless_there(key: str, put: Callable[[], object]) -> bool:

@@ -21,6 +21,7 @@ from pipeline.effects.process import ProcessRunner
 from pipeline.model.configs import SigningConfig
 from pipeline.sign.gpg import quickstart_keyring
 from pipeline.sign.notary import KeyringNotary
+from tests.integration.ceph import Ceph, running_ceph
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,6 +133,13 @@ def fast_copy(fast: Project, tmp_path: Path) -> Project:
     return Project(
         configs=copied / "translation_configs", work=copied / "out", environment={"CI": "1"}
     )
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """A real S3 server, for all tests; each takes a bucket or a prefix of its own."""
+    with running_ceph() as ceph:
+        yield ceph
 
 
 @pytest.fixture

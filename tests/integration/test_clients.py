@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from uv import find_uv_bin
 
 from pipeline.effects.archives import Compression, entries_of, write_archive
 from pipeline.effects.files import describe
@@ -337,7 +338,7 @@ class Uv:
         for name in ("pythons", "cache"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         return run(
-            *("uv", "python", "install", self.world.pypy.interpreter, "--no-bin"),
+            *(find_uv_bin(), "python", "install", self.world.pypy.interpreter, "--no-bin"),
             check=False,
             UV_PYTHON_DOWNLOADS_JSON_URL=f"{self.world.address}/pypy/uv.json",
             UV_PYTHON_INSTALL_DIR=self.directory / "pythons",

@@ -212,6 +212,59 @@ def test_a_wrong_yank_is_refused_before_anything_is_read(command: Command, argv:
     assert caught.value.code == 2
 
 
+@pytest.fixture
+def copied(command: Command, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The names of releases whose copies on GitHub were looked at, by command."""
+    channels = command.world.ctx.root / "translation_configs" / "channels.toml"
+    for name in ("release", "nightly"):
+        text = f'[{name}]\ngithub = {{ repository = "toy/toy" }}'
+        replace_text(channels, f"[{name}]", text)
+    asked: list[set[str]] = []
+
+    def copy(*given: object) -> tuple[()]:
+        names = given[4]
+        assert isinstance(names, set)
+        asked.append(names)
+        return ()
+
+    monkeypatch.setattr(changing, "copy_releases", copy)
+    monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+    return asked
+
+
+def test_a_yank_reaches_the_copies_of_both_releases_that_it_is_about(
+    command: Command, copied: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub calls another release its latest then."""
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    for version in ("1.0.0", "2.0.0", "3.0.0"):
+        command.publish(command.maker.release(version))
+
+    status = command.run("yank", "toy", "3.0.0", *REASON)
+
+    assert status == 0
+    assert copied == [{"toy-v3.0.0", "toy-v2.0.0"}]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("yank", "toy", "1.0.0", *REASON, "--dry-run"),
+        ("status",),
+        ("prune",),
+        ("reconcile", "--check"),
+    ],
+    ids=["dry yank", "status", "prune", "check"],
+)
+def test_what_only_looks_needs_no_token(
+    command: Command, copied: list[set[str]], argv: tuple[str, ...]
+) -> None:
+    command.publish(command.maker.release())
+
+    assert command.run(*argv) == 0
+    assert copied == []
+
+
 # --- promote ----------------------------------------------------------------------------------
 
 

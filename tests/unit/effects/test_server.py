@@ -122,6 +122,33 @@ def test_what_no_key_can_be_does_not_exist(ask: Any, tmp_path: Path, path: str) 
     assert b"secret" not in body
 
 
+@pytest.mark.parametrize(
+    ("key", "cached"),
+    [
+        ("demo/demo-v1.0.0/demo-v1.0.0-linux64.tar.gz", "public, max-age=31536000, immutable"),
+        ("demo/demo-v1.0.0/SHA256SUMS", "public, max-age=31536000, immutable"),
+        ("demo/demo-v1.0.0/latest", "public, max-age=60"),
+        ("demo/versions.json", "public, max-age=60"),
+        ("ledger.json", "public, max-age=60"),
+        ("demo/demo-v1.0.0/missing", None),
+        ("", None),
+    ],
+)
+def test_only_the_files_of_a_release_may_be_kept_for_ever(
+    ask: Any, tmp_path: Path, key: str, cached: str | None
+) -> None:
+    release = tmp_path / "demo/demo-v1.0.0"
+    release.mkdir(parents=True)
+    for name in ("demo-v1.0.0-linux64.tar.gz", "SHA256SUMS", "../versions.json"):
+        (release / name).write_bytes(b"x")
+    (tmp_path / "ledger.json").write_bytes(b"{}")
+    (release / "latest").symlink_to("SHA256SUMS")
+
+    _, headers, _ = ask(f"/{key}")
+
+    assert headers.get_all("Cache-Control") == ([cached] if cached else None)
+
+
 def test_a_query_does_not_hide_a_file(ask: Any, tmp_path: Path) -> None:
     (tmp_path / "ledger.json").write_bytes(b"{}")
 

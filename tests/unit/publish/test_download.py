@@ -60,6 +60,13 @@ def made(tmp_path: Path) -> HandMade:
     return Maker(directory=tmp_path / "made", sign=sign_by_copy).nightly(NOON, 100)
 
 
+def downloaded(downloader: Downloader, made: HandMade) -> Path:
+    """Return the archive, which there is."""
+    path = downloader.archive(event_of(made), PLATFORM)
+    assert path is not None
+    return path
+
+
 @pytest.fixture
 def server(made: HandMade) -> Server:
     return Server(made)
@@ -79,7 +86,7 @@ def event_of(made: HandMade, **changes: object) -> Published:
 
 
 def test_the_archive_is_the_one_that_was_published(downloader: Downloader, made: HandMade) -> None:
-    path = downloader.archive(event_of(made), PLATFORM)
+    path = downloaded(downloader, made)
 
     assert path.name == ARCHIVE
     assert path.read_bytes() == (made.directory / ARCHIVE).read_bytes()
@@ -89,8 +96,8 @@ def test_the_archive_is_the_one_that_was_published(downloader: Downloader, made:
 def test_what_was_downloaded_is_kept_by_its_digest(
     downloader: Downloader, server: Server, made: HandMade
 ) -> None:
-    first = downloader.archive(event_of(made), PLATFORM)
-    second = downloader.archive(event_of(made), PLATFORM)
+    first = downloaded(downloader, made)
+    second = downloaded(downloader, made)
 
     assert first == second
     assert server.asked.count(ARCHIVE) == 1
@@ -100,10 +107,10 @@ def test_what_was_downloaded_is_kept_by_its_digest(
 def test_a_damaged_copy_is_downloaded_again(
     downloader: Downloader, server: Server, made: HandMade
 ) -> None:
-    path = downloader.archive(event_of(made), PLATFORM)
+    path = downloaded(downloader, made)
     path.write_bytes(b"damaged")
 
-    again = downloader.archive(event_of(made), PLATFORM)
+    again = downloaded(downloader, made)
 
     assert again.read_bytes() == server.files[ARCHIVE]
 
