@@ -742,7 +742,9 @@ def test_a_release_is_copied_to_github_once_the_indexes_have_it(
         yield from ()
 
     monkeypatch.setattr(stages, "copy_releases", copy)
-    github = cast(Releases, object())
+    github = GithubReleases(
+        GithubConfig(repository="toy/toy"), "token", RetryPolicy(sleep=lambda _seconds: None)
+    )
 
     release_up_to(world.again(dry_run=dry_run), channel=replace(channel_of(world), github=github))
 
