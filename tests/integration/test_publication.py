@@ -4,6 +4,7 @@ import json
 import math
 import re
 import subprocess
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from tests.integration.servers import directory_server
 
 pytestmark = [pytest.mark.docker, pytest.mark.gpg, pytest.mark.slow]
 
-BUCKET = "mirror"
 CLOSED = "http://127.0.0.1:1"
 RELEASE = "demo/demo-v1.0.0"
 
@@ -43,8 +43,13 @@ def signed(fast: Project, tmp_path: Path) -> Project:
 def server() -> Iterator[S3Server]:
     """A server that speaks S3's protocol, with the bucket of a mirror."""
     with moto_server() as served:
-        served.bucket(BUCKET)
         yield served
+
+
+@pytest.fixture
+def bucket(server: S3Server) -> str:
+    """A new bucket: the servers of one process share what they hold."""
+    return server.bucket(f"mirror-{uuid.uuid4().hex}")
 
 
 @pytest.fixture
@@ -54,23 +59,23 @@ def github() -> Iterator[Github]:
         yield served
 
 
-def with_mirror(project: Project, server: S3Server, base_url: str) -> Project:
+def with_mirror(project: Project, server: S3Server, bucket: str, base_url: str) -> Project:
     """Return *project* with the bucket as a mirror of its release channel."""
     options = f'{{ endpoint = "{server.endpoint}", region = "us-east-1", addressing = "path" }}'
-    mirror = f'mirrors = [{{ store = "s3://{BUCKET}", base_url = "{base_url}", s3 = {options} }}]'
+    mirror = f'mirrors = [{{ store = "s3://{bucket}", base_url = "{base_url}", s3 = {options} }}]'
     project.edit("channels.toml", ("[release]", f"[release]\n{mirror}"))
     return replace(project, environment={**project.environment, **server.environment})
 
 
 def test_a_mirror_has_the_same_files_and_its_own_addresses(
-    signed: Project, server: S3Server
+    signed: Project, server: S3Server, bucket: str
 ) -> None:
-    address = f"{server.endpoint}/{BUCKET}"
-    project = with_mirror(signed, server, address)
+    address = f"{server.endpoint}/{bucket}"
+    project = with_mirror(signed, server, bucket, address)
 
     project.run("release")
 
-    there = server.objects(BUCKET)
+    there = server.objects(bucket)
     files = {path.name: path.read_bytes() for path in (project.store / RELEASE).iterdir()}
     assert {name: there[f"{RELEASE}/{name}"] for name in files} == files
     assert there["ledger.json"] == (project.store / "ledger.json").read_bytes()
@@ -78,14 +83,14 @@ def test_a_mirror_has_the_same_files_and_its_own_addresses(
     assert entry["files"][0]["download_url"].startswith(f"{address}/{RELEASE}/")
 
 
-def test_what_a_bucket_says_of_its_objects(signed: Project, server: S3Server) -> None:
-    project = with_mirror(signed, server, f"{server.endpoint}/{BUCKET}")
+def test_what_a_bucket_says_of_its_objects(signed: Project, server: S3Server, bucket: str) -> None:
+    project = with_mirror(signed, server, bucket, f"{server.endpoint}/{bucket}")
 
     project.run("release")
 
     client = server.client()
-    archive = client.head_object(Bucket=BUCKET, Key=f"{RELEASE}/demo-v1.0.0-linux64.tar.gz")
-    index = client.head_object(Bucket=BUCKET, Key="demo/versions.json")
+    archive = client.head_object(Bucket=bucket, Key=f"{RELEASE}/demo-v1.0.0-linux64.tar.gz")
+    index = client.head_object(Bucket=bucket, Key="demo/versions.json")
     assert archive["ContentType"] == "application/gzip"
     assert not archive.get("ContentEncoding")
     assert archive["CacheControl"] == "public, max-age=31536000, immutable"
@@ -96,9 +101,9 @@ def test_what_a_bucket_says_of_its_objects(signed: Project, server: S3Server) ->
 
 
 def test_a_mirror_that_readers_cannot_reach_keeps_the_release_back(
-    signed: Project, server: S3Server
+    signed: Project, server: S3Server, bucket: str
 ) -> None:
-    project = with_mirror(signed, server, CLOSED)
+    project = with_mirror(signed, server, bucket, CLOSED)
 
     ran = project.run("release", check=False)
 
@@ -109,11 +114,11 @@ def test_a_mirror_that_readers_cannot_reach_keeps_the_release_back(
     assert not (project.store / "demo" / "versions.json").exists()
 
     project.edit(
-        "channels.toml", (f'base_url = "{CLOSED}"', f'base_url = "{server.endpoint}/{BUCKET}"')
+        "channels.toml", (f'base_url = "{CLOSED}"', f'base_url = "{server.endpoint}/{bucket}"')
     )
     project.run("release")
 
-    assert (project.store / "ledger.json").read_bytes() == server.data(BUCKET, "ledger.json")
+    assert (project.store / "ledger.json").read_bytes() == server.data(bucket, "ledger.json")
 
 
 @pytest.fixture
