@@ -1,8 +1,10 @@
 """The command line: verbs, names, exit codes."""
 
+import io
 import json
 import platform
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,6 +134,18 @@ def test_a_wrong_version_is_explained(capsys: pytest.CaptureFixture[str]) -> Non
     assert "'1.2' is not a version like '7.3.23'" in capsys.readouterr().err
 
 
+class ClosedOutput(io.StringIO):
+    """An output whose reader went away."""
+
+    def fileno(self) -> int:
+        """Return a number that is nobody's."""
+        return 4711
+
+    def flush(self) -> None:
+        """Fail as a closed pipe does."""
+        raise BrokenPipeError
+
+
 def raising(error: BaseException) -> Callable[..., NoReturn]:
     def run(*_arguments: object) -> NoReturn:
         raise error
@@ -161,6 +175,22 @@ def test_errors_become_exit_codes(
     status = command.run("config")
 
     assert status == code
+
+
+def test_output_that_nobody_reads_any_more_is_no_bug(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind ``| head``: what is still to be written goes nowhere."""
+    closed = ClosedOutput()
+    monkeypatch.setattr(sys, "stdout", closed)
+    monkeypatch.setattr(building, "load_config", raising(BrokenPipeError()))
+    turned: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.dup2", lambda new, old: turned.append((new, old)))
+
+    status = command.run("config")
+
+    assert status == 0
+    assert [old for _, old in turned] == [closed.fileno()]
 
 
 def test_an_interrupt_keeps_what_is_finished(command: Command) -> None:

@@ -1,14 +1,16 @@
 """The flow: what is run, what is found finished, and what is left when something fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from pipeline import preflight
+from pipeline import preflight, stages
 from pipeline.effects.archives import Entry, entries_of, write_archive
+from pipeline.effects.github import GithubReleases
+from pipeline.effects.retry import RetryPolicy
 from pipeline.effects.store import LocalStore
 from pipeline.errors import (
     EngineUnavailableError,
@@ -26,6 +28,7 @@ from pipeline.errors import (
     TranslationError,
 )
 from pipeline.model.artifacts import CONTENT_TYPES
+from pipeline.model.configs import GithubConfig
 from pipeline.model.ledger import Published, State
 from pipeline.model.naming import LEDGER_KEY
 from pipeline.plan import ReleasePlan
@@ -725,6 +728,27 @@ def test_a_mirror_that_does_not_give_a_file_keeps_it_from_being_announced(
         release_up_to(world, channel=mirrored)
 
     assert store_of(world).read(LEDGER_KEY) is None
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_release_is_copied_to_github_once_the_indexes_have_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
+) -> None:
+    release_up_to(world, Stage.PROJECTIONS if dry_run else Stage.LEDGER)
+    copied: list[tuple[object, bool]] = []
+
+    def copy(*arguments: object) -> Iterator[None]:
+        copied.append((arguments[-1], "toy-v1.2.3" in index(world)))
+        yield from ()
+
+    monkeypatch.setattr(stages, "copy_releases", copy)
+    github = GithubReleases(
+        GithubConfig(repository="toy/toy"), "token", RetryPolicy(sleep=lambda _seconds: None)
+    )
+
+    release_up_to(world.again(dry_run=dry_run), channel=replace(channel_of(world), github=github))
+
+    assert copied == ([] if dry_run else [({"toy-v1.2.3"}, True)])
 
 
 # --- staged ---------------------------------------------------------------------------------
