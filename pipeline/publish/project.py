@@ -5,13 +5,20 @@ ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pipeline.effects.store import Store
-from pipeline.errors import ConflictError, LedgerError, SignatureError, UncertainError
+from pipeline.errors import (
+    ConflictError,
+    LedgerError,
+    PipelineError,
+    SignatureError,
+    UncertainError,
+)
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger
@@ -22,6 +29,7 @@ from pipeline.publish.view import Document, Pointer, Projection, View
 from pipeline.sign.notary import Notary
 
 ATTEMPTS: Final = 20
+PARALLEL: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +59,8 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
                 if site.store is not sites[0].store:
                     copied = _copy_ledger(site, sites[0].store, read, notary)
                     changed.update(dict.fromkeys(copied))
-                changed.update(dict.fromkeys(_write_site(config, site, read)))
+                for address in _write_site(config, site, read):
+                    changed[address] = None
         except (ConflictError, UncertainError):
             continue
         present = sites[0].store.read(naming.LEDGER_KEY)
@@ -83,8 +92,8 @@ def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
 
 def _write_site(config: Config, site: Site, read: Read) -> Iterator[str]:
     wanted = wanted_indexes(config, site, read)
-    for key, projection in wanted.indexes.items():
-        if _write(site.store, key, projection):
+    for key, is_new in _each_index(wanted, _write):
+        if is_new:
             yield _named(site, key)
     for key in _superfluous(wanted):
         site.store.remove(key)
@@ -98,12 +107,32 @@ def _stale_site(config: Config, site: Site, first: Store, read: Read) -> Iterato
         if read.data and (present is None or present.data != read.data):
             yield _named(site, naming.LEDGER_KEY)
         yield from (_named(site, key) for key in _missing_sealed(site.store, read.ledger))
-    yield from (
-        _named(site, key)
-        for key, projection in wanted.indexes.items()
-        if not _is_there(site.store, key, projection)
-    )
+    there = _each_index(wanted, _is_there)
+    yield from (_named(site, key) for key, is_right in there if not is_right)
     yield from (_named(site, key) for key in _superfluous(wanted))
+
+
+def _each_index(
+    wanted: Wanted, action: Callable[[Store, str, Projection], bool]
+) -> Iterator[tuple[str, bool]]:
+    """Yield what *action* says of each index; some are asked for at a time.
+
+    Their order does not matter, since all that any index names is there. The first error is
+    raised after the others were yielded.
+    """
+    failures: list[PipelineError] = []
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        futures = {
+            key: pool.submit(action, wanted.site.store, key, projection)
+            for key, projection in wanted.indexes.items()
+        }
+    for key, future in futures.items():
+        try:
+            yield key, future.result()
+        except PipelineError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _named(site: Site, key: str) -> str:

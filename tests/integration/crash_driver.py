@@ -128,7 +128,7 @@ def matrix(plan: dict[str, Any], write: Callable[[str], object]) -> None:
         }
         fill = [word.format(**places) for word in plan["seed"]]
         argv = [word.format(**places) for word in plan["argv"]]
-        assert run(fill, NEVER, work / "seed", now) == 0
+        assert run(fill, NEVER, work / "seed", now) == 0, (work / "seed.log").read_text()
         write_atomically(Path(plan["current"]), places["base_url"].encode())
         killed = work / f"killed-{number}"
         through = run(argv, number, killed, now) == 0

@@ -16,7 +16,7 @@ from pipeline.publish import ledger as ledger_module
 from pipeline.publish import project as module
 from pipeline.publish.events import Stamp, yank
 from pipeline.publish.ledger import Decide, append, read_ledger
-from pipeline.publish.project import ATTEMPTS, project, stale_indexes, wanted_indexes
+from pipeline.publish.project import project, stale_indexes, wanted_indexes
 from pipeline.publish.projections import projections
 from pipeline.publish.sites import Site
 from pipeline.publish.view import Document, Pointer, Projection, View
@@ -328,18 +328,23 @@ def test_a_lost_answer_is_looked_up(tmp_path: Path) -> None:
 
     site = busy(tmp_path, lose)
 
-    assert write(site) == urls(site, *RELEASED)
+    assert sorted(write(site)) == sorted(urls(site, *RELEASED))
 
 
 def test_indexes_that_others_keep_changing_are_given_up(tmp_path: Path) -> None:
     numbers = iter(range(10_000))
 
-    def spoil(store: LocalStore) -> None:
-        present = store.read(NAMES)
-        tag = None if present is None else present.tag
-        store.replace(NAMES, str(next(numbers)).encode(), tag=tag, content_type="text/plain")
+    class Spoiled(LocalStore):
+        def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
+            if key == NAMES:
+                there = self.read(NAMES)
+                spoiled = str(next(numbers)).encode()
+                mine = None if there is None else there.tag
+                super().replace(NAMES, spoiled, tag=mine, content_type="text/plain")
+            super().replace(key, data, tag=tag, content_type=content_type)
 
-    site = busy(tmp_path, *[spoil] * (ATTEMPTS + 1))
+    busy(tmp_path)
+    site = Site(store=Spoiled(tmp_path / "store"), base_url=FIRST)
 
     with pytest.raises(ConflictError, match=r"all the time\. Run: python -m pipeline reconcile"):
         write(site)
