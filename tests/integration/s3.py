@@ -67,7 +67,16 @@ class S3Server:
 
     def bucket(self, name: str) -> str:
         """Make a bucket, whose objects everybody may read; return its name."""
-        self.client().create_bucket(Bucket=name, ACL="public-read")
+        client = self.client()
+        client.create_bucket(Bucket=name)
+        statement = {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{name}/*",
+        }
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        client.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
         return name
 
     def objects(self, bucket: str) -> dict[str, bytes]:

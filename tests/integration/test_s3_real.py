@@ -31,11 +31,6 @@ LIMITS: Final = S3Limits(multipart_from=5 * MIB, part_size=5 * MIB)
 @pytest.fixture(scope="module")
 def server(ceph: Ceph) -> Ceph:
     ceph.bucket(BUCKET)
-    policy = (
-        '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", '
-        f'"Action": "s3:GetObject", "Resource": "arn:aws:s3:::{BUCKET}/*"}}]}}'
-    )
-    ceph.client().put_bucket_policy(Bucket=BUCKET, Policy=policy)
     return ceph
 
 
