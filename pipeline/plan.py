@@ -389,6 +389,7 @@ def _filenames(release: str, jobs: Sequence[Job]) -> tuple[str, ...]:
     names = [name for job in jobs for name in archive_names(job).values()]
     names += [job.source_archive for job in jobs if job.source_archive]
     names += [
+        naming.provenance_name(release),
         naming.manifest_name(release),
         naming.CHECKSUMS_NAME,
         naming.SIGNATURE_NAME,

@@ -24,6 +24,7 @@ from pipeline.model.configs import SigningConfig
 from pipeline.model.ledger import Published
 from pipeline.model.platforms import Placement
 from pipeline.model.records import (
+    BuildInfo,
     Environment,
     Manifest,
     Package,
@@ -44,6 +45,7 @@ from pipeline.publish.project import project, stale_indexes
 from pipeline.publish.sites import OpenChannel
 from pipeline.sign import release as sign_stage
 from pipeline.sign.gpg import usable_key
+from pipeline.sign.provenance import make_statement
 from pipeline.source import runner as source_stage
 from pipeline.translate import runner as translate_stage
 from pipeline.verify import runner as verify_stage
@@ -60,7 +62,7 @@ class Stage(StrEnum):
     TRANSLATE = "translate"  # RPython and the C compiler make the executable
     PACKAGE = "package"  # assemble the tree without network, pack it to equal bytes
     VERIFY = "verify"  # gates on the final archives' bytes, in clean containers
-    SIGN = "sign"  # manifest, SHA256SUMS and its signature, checked by gpgv
+    SIGN = "sign"  # manifest, provenance, SHA256SUMS and its signature, checked by gpgv
     PUBLISH = "publish"  # put under names that never change, fetch back what readers get
     LEDGER = "ledger"  # the event that makes the release exist
     PROJECTIONS = "projections"  # the indexes that clients read, from the ledger alone
@@ -175,7 +177,7 @@ def make_release(
 ) -> ReleaseOutcome:
     """Sign and publish a release whose jobs have all been verified, up to *last*."""
     manifest = _manifest(ctx, release, jobs)
-    signed = _sign(ctx, channel.config.signing, manifest, jobs)
+    signed = _sign(ctx, channel.config.signing, release, manifest, jobs)
     files = sign_stage.release_files(manifest, signed.record)
     outcome = ReleaseOutcome(
         release=release, jobs=jobs, manifest=manifest, signed=signed, files=files
@@ -330,14 +332,21 @@ def _verify(
 
 
 def _sign(
-    ctx: Context, config: SigningConfig, manifest: Manifest, jobs: tuple[JobOutcome, ...]
+    ctx: Context,
+    config: SigningConfig,
+    release: ReleasePlan,
+    manifest: Manifest,
+    jobs: tuple[JobOutcome, ...],
 ) -> Done[SignedRelease]:
     if ctx.dry_run and not sign_stage.has_keyring(ctx, config):
         raise NotFinished(Stage.SIGN)
     with _located(Stage.SIGN, manifest.release), sign_stage.signing_keyring(ctx, config) as keyring:
         # Also when the release is signed already: a key that has expired since must stop it.
         key_used = usable_key(keyring, config, ctx.now())
-    inputs = sign_stage.sign_inputs(manifest, key_used.fingerprint)
+    infos = dict(_build_infos(ctx, jobs))
+    pins, fingerprint = ctx.config.pins, key_used.fingerprint
+    statement = make_statement(release, manifest, infos, pins, fingerprint)
+    inputs = sign_stage.sign_inputs(manifest, statement, fingerprint)
     key = content_key(Stage.SIGN, sign_stage.VERSION, **inputs)
     archives = {
         artifact.filename: directory
@@ -350,8 +359,18 @@ def _sign(
         manifest.release,
         key,
         SignedRelease,
-        lambda stage: sign_stage.sign_release(ctx, config, manifest, archives, stage),
+        lambda stage: sign_stage.sign_release(ctx, config, manifest, statement, archives, stage),
     )
+
+
+def _build_infos(ctx: Context, jobs: tuple[JobOutcome, ...]) -> Iterator[tuple[str, BuildInfo]]:
+    """Yield how each job's archives were built, by its identifier."""
+    for item in jobs:
+        if (done := item.translation) is not None:
+            yield (
+                item.job.identifier,
+                package_stage.build_info(ctx, item.job, item.source.record, done.record, done.key),
+            )
 
 
 def _finished_files(item: JobOutcome) -> Iterator[tuple[Artifact, Path]]:

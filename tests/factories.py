@@ -49,6 +49,7 @@ from pipeline.model.records import (
 from pipeline.model.versions import InterpreterVersion, tag_for
 from pipeline.plan import Job, Plan, ReleasePlan, Selection, Workers, make_plan
 from pipeline.publish.view import View
+from pipeline.sign.provenance import Statement, make_statement
 
 ROOT: Final = Path(__file__).parents[1]
 CONFIGS: Final = ROOT / "translation_configs"
@@ -290,6 +291,7 @@ def make_signed(manifest: Manifest | None = None, **overrides: Any) -> SignedRel
     manifest = manifest or make_manifest()
     text = pretty_json(manifest)
     common = {
+        "provenance": (naming.provenance_name(manifest.release), ArtifactKind.PROVENANCE),
         "checksums": (naming.CHECKSUMS_NAME, ArtifactKind.CHECKSUMS),
         "signature": (naming.SIGNATURE_NAME, ArtifactKind.SIGNATURE),
         "public_key": (naming.PUBLIC_KEY_NAME, ArtifactKind.PUBLIC_KEY),
@@ -312,6 +314,14 @@ def make_signed(manifest: Manifest | None = None, **overrides: Any) -> SignedRel
         "is_throw_away": True,
     }
     return SignedRelease.model_validate({**fields, **overrides})
+
+
+def make_provenance(manifest: Manifest | None = None, fingerprint: str = FINGERPRINT) -> Statement:
+    """Return the statement about the archives of *manifest*, built as the demo is."""
+    release = make_release_plan()
+    infos = {job.identifier: make_build_info_of(job) for job in release.jobs}
+    pins = make_config().pins
+    return make_statement(release, manifest or make_manifest(), infos, pins, fingerprint)
 
 
 def make_event(

@@ -534,6 +534,7 @@ def _served_type(filename: str, kinds: Mapping[str, ArtifactKind]) -> str:
         ".zip": ArtifactKind.ARCHIVE_ZIP,
         naming.SIGNATURE_NAME: ArtifactKind.SIGNATURE,
         naming.PUBLIC_KEY_NAME: ArtifactKind.PUBLIC_KEY,
+        naming.PROVENANCE_SUFFIX: ArtifactKind.PROVENANCE,
         ".json": ArtifactKind.MANIFEST,
     }
     kind = kinds.get(filename) or next(

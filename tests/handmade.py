@@ -20,7 +20,9 @@ from pipeline.publish.events import Stamp, publication
 from pipeline.publish.ledger import append
 from pipeline.sign.checksums import checksums_text
 from pipeline.sign.notary import Notary
-from tests.factories import FINGERPRINT, make_manifest, make_revision
+from pipeline.sign.provenance import statement_json
+from pipeline.sign.release import release_files
+from tests.factories import FINGERPRINT, make_manifest, make_provenance, make_revision
 
 PLATFORM: Final = "linux-x86_64"
 EPOCH: Final = 1_779_753_600
@@ -102,11 +104,14 @@ class Maker:
         archive = self._archive(directory, f"{stem}-linux64", program)
         names = {"product": self.interpreter, "interpreter": self.interpreter}
         manifest = make_manifest(**{**names, **fields, "files": (archive,)})
+        statement = directory / naming.provenance_name(manifest.release)
+        statement.write_bytes(statement_json(make_provenance(manifest, self.fingerprint)))
+        provenance = describe(statement, ArtifactKind.PROVENANCE, None)
         path = directory / naming.manifest_name(manifest.release)
         path.write_bytes(pretty_json(manifest))
         listed = describe(path, ArtifactKind.MANIFEST, None)
         checksums = directory / naming.CHECKSUMS_NAME
-        checksums.write_bytes(checksums_text([archive, listed]))
+        checksums.write_bytes(checksums_text([archive, provenance, listed]))
         signature = directory / naming.SIGNATURE_NAME
         self.sign(checksums, signature)
         key = directory / naming.PUBLIC_KEY_NAME
@@ -114,6 +119,7 @@ class Maker:
         signed = SignedRelease(
             release=manifest.release,
             product=manifest.product,
+            provenance=provenance,
             manifest=listed,
             checksums=describe(checksums, ArtifactKind.CHECKSUMS, None),
             signature=describe(signature, ArtifactKind.SIGNATURE, None),
@@ -121,7 +127,7 @@ class Maker:
             fingerprint=self.fingerprint,
             is_throw_away=True,
         )
-        files = (archive, signed.checksums, signed.signature, signed.public_key, listed)
+        files = release_files(manifest, signed)
         return HandMade(directory=directory, manifest=manifest, signed=signed, files=files)
 
     def _archive(self, directory: Path, top: str, program: str) -> Artifact:

@@ -34,7 +34,7 @@ STAGE_VERBS: Final = {
     Stage.TRANSLATE: "translate with RPython in a container",
     Stage.PACKAGE: "make the archives, without network",
     Stage.VERIFY: "check the archives' bytes by every gate",
-    Stage.SIGN: "write the manifest, SHA256SUMS and its signature",
+    Stage.SIGN: "write the manifest, the provenance, SHA256SUMS and its signature",
     Stage.PUBLISH: "put the files into the store and read them back",
     Stage.LEDGER: "record the release in the ledger",
 }

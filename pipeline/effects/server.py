@@ -16,7 +16,7 @@ from typing import Final
 from pipeline.effects.store import CACHE_FOR_EVER, CACHE_SHORTLY
 from pipeline.errors import StoreError
 from pipeline.model.artifacts import CONTENT_TYPES, ArtifactKind
-from pipeline.model.naming import CHECKSUMS_NAME, PUBLIC_KEY_NAME, check_key
+from pipeline.model.naming import CHECKSUMS_NAME, PROVENANCE_SUFFIX, PUBLIC_KEY_NAME, check_key
 
 TYPES: Final = {
     ".asc": "application/pgp-signature",
@@ -35,9 +35,11 @@ class _StoreHandler(SimpleHTTPRequestHandler):
     cached: str | None = None
 
     def guess_type(self, path: str | os.PathLike[str]) -> str:
-        """Return the type of a file; the public key ends like a signature, but is none."""
+        """Return the type of a file; of two kinds the ending alone does not say which it is."""
         if Path(path).name == PUBLIC_KEY_NAME:
             return CONTENT_TYPES[ArtifactKind.PUBLIC_KEY]
+        if Path(path).name.endswith(PROVENANCE_SUFFIX):
+            return CONTENT_TYPES[ArtifactKind.PROVENANCE]
         return super().guess_type(path)
 
     def list_directory(self, path: str | os.PathLike[str]) -> io.BytesIO:

@@ -16,6 +16,7 @@ class ArtifactKind(StrEnum):
     ARCHIVE_ZIP = "archive-zip"
     DEBUG_ZST = "debug-tar-zst"
     SOURCE_GZ = "source-tar-gz"
+    PROVENANCE = "provenance"
     MANIFEST = "manifest"
     CHECKSUMS = "checksums"
     SIGNATURE = "signature"
@@ -28,6 +29,7 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     ArtifactKind.ARCHIVE_ZIP: "application/zip",
     ArtifactKind.DEBUG_ZST: "application/zstd",
     ArtifactKind.SOURCE_GZ: "application/gzip",
+    ArtifactKind.PROVENANCE: "application/vnd.in-toto+json",
     ArtifactKind.MANIFEST: "application/json",
     ArtifactKind.CHECKSUMS: "text/plain; charset=utf-8",
     ArtifactKind.SIGNATURE: "application/pgp-signature",
@@ -38,6 +40,10 @@ ARCHIVES = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZST, Artifac
 
 INDEXED = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZIP})
 """The archives that indexes list: of each platform the one that every client can read."""
+
+
+BUILT = ARCHIVES | {ArtifactKind.DEBUG_ZST, ArtifactKind.SOURCE_GZ}
+"""What is built; a release's other files speak of these."""
 
 
 class Artifact(Model):

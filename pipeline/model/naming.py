@@ -17,6 +17,7 @@ from pipeline.model.versions import InterpreterVersion, Nightly
 CHECKSUMS_NAME: Final = "SHA256SUMS"
 SIGNATURE_NAME: Final = "SHA256SUMS.asc"
 PUBLIC_KEY_NAME: Final = "KEY.asc"
+PROVENANCE_SUFFIX: Final = "-provenance.json"
 VERSIONS_INDEX: Final = "versions.json"
 UV_INDEX: Final = "uv.json"
 LEDGER_KEY: Final = "ledger.json"
@@ -111,6 +112,11 @@ def archive_names(stem: str, *, os: str, debug: bool) -> dict[ArtifactKind, str]
     if debug:
         names[ArtifactKind.DEBUG_ZST] = f"{stem}{DEBUG_INFIX}.tar.zst"
     return names
+
+
+def provenance_name(release: str) -> str:
+    """Return the file name of the statement about how a release was made."""
+    return f"{release}{PROVENANCE_SUFFIX}"
 
 
 def manifest_name(release: str) -> str:

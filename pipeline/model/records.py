@@ -214,6 +214,7 @@ class SignedRelease(Model):
 
     release: FileName
     product: Name
+    provenance: Artifact
     manifest: Artifact
     checksums: Artifact
     signature: Artifact

@@ -19,6 +19,7 @@ from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.ledger import Published
 from pipeline.model.records import Manifest
+from pipeline.sign.checksums import parsed_checksums
 from pipeline.sign.notary import FileVerifier
 
 SMALL: Final = 16 << 20
@@ -101,9 +102,3 @@ def archive_for(manifest: Manifest, platform: str) -> Artifact | None:
     """Return the archive of a manifest for *platform*, in the smallest form there is. Pure."""
     found = {item.kind: item for item in manifest.files if item.platform == platform}
     return next((found[kind] for kind in PREFERRED if kind in found), None)
-
-
-def parsed_checksums(text: str) -> dict[str, str]:
-    """Return the digests of a ``SHA256SUMS`` file, by file name. Pure."""
-    lines = (line.partition("  ") for line in text.splitlines())
-    return {name: digest for digest, _, name in lines if name}

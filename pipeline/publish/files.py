@@ -1,7 +1,8 @@
 """Puts a signed release's files under names that never change, and fetches back what readers get.
 
-Every site gets the same bytes. Archives come first, then what says that they are right, then the
-manifest; what is there already is left alone, so a killed run goes on where it was.
+Every site gets the same bytes. Archives and their provenance come first, then the signed checksums
+of these, then the manifest; what is there already is left alone, so a killed run goes on where it
+was.
 """
 
 import tempfile
@@ -12,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from pydantic import ValidationError
+
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context
 from pipeline.effects.files import sha256_of
@@ -20,23 +23,20 @@ from pipeline.effects.public import Receive
 from pipeline.effects.store import Store, Stored
 from pipeline.errors import DownloadError, FetchBackError, ImmutableNameError, SignatureError
 from pipeline.model import naming
-from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
+from pipeline.model.artifacts import BUILT, CONTENT_TYPES, Artifact, ArtifactKind
 from pipeline.model.records import SignedRelease
 from pipeline.publish.sites import Site
+from pipeline.sign.checksums import parsed_checksums
 from pipeline.sign.gpg import binary_keys, verify_signature
+from pipeline.sign.provenance import faults_of
 
 WAVES: Final = (
-    frozenset(ArtifactKind)
-    - {
-        ArtifactKind.CHECKSUMS,
-        ArtifactKind.SIGNATURE,
-        ArtifactKind.PUBLIC_KEY,
-        ArtifactKind.MANIFEST,
-    },
+    BUILT | {ArtifactKind.PROVENANCE},
     frozenset({ArtifactKind.CHECKSUMS, ArtifactKind.SIGNATURE, ArtifactKind.PUBLIC_KEY}),
     frozenset({ArtifactKind.MANIFEST}),
 )
 """Which files are put before which others."""
+CHANGED: Final = "The release was not announced; find out who changed it, and make a new version."
 
 T = TypeVar("T")
 
@@ -80,8 +80,11 @@ def publish_files(
 def read_back(ctx: Context, sites: Sequence[Site], upload: Upload, step: Step) -> None:
     """Fetch every file as readers do, from every site, and check it.
 
+    The signature must be good, and the provenance that it covers must be of the very archives.
+
     Raises:
         FetchBackError: readers get something else than was signed.
+        SignatureError: readers get a signature that is not good.
     """
     for site in sites:
         with (
@@ -90,8 +93,15 @@ def read_back(ctx: Context, sites: Sequence[Site], upload: Upload, step: Step) -
         ):
             reader = _Reader(ctx=ctx, site=site, receive=receive, directory=Path(temporary))
             step.phase(f"fetch back from {site.base_url}")
-            _each(upload.parallel, partial(reader.check, upload), upload.files)
+            got = _each(upload.parallel, partial(reader.check, upload), upload.files)
             _check_signature(ctx.process, upload, Path(temporary))
+            public = replace(upload, files=tuple(got), directory=Path(temporary))
+            _check_provenance(public, _address(site, upload), CHANGED)
+
+
+def _address(site: Site, upload: Upload) -> str:
+    place = naming.release_prefix(upload.signed.product, upload.signed.release)
+    return naming.public_url(site.base_url, place)
 
 
 def hold_files(sites: Sequence[Site], upload: Upload) -> bool:
@@ -109,7 +119,7 @@ def check_directory(upload: Upload, expected: set[str], largest: int) -> None:
 
     Raises:
         FetchBackError: one is missing, unexpected, empty, larger than *largest* bytes, or not
-            what its record says.
+            what its record says; or the provenance is of other archives.
     """
     names = {artifact.filename for artifact in upload.files}
     if names != expected:
@@ -129,6 +139,8 @@ def check_directory(upload: Upload, expected: set[str], largest: int) -> None:
                 "(channels.toml: key largest_file). Nothing was uploaded."
             )
             raise FetchBackError(msg)
+    remedy = f"Nothing was uploaded. Remove {upload.directory} and run again."
+    _check_provenance(upload, str(upload.directory), remedy)
 
 
 def _put_all(ctx: Context, store: Store, upload: Upload, step: Step) -> Upload:
@@ -223,8 +235,8 @@ class _Reader:
     receive: Receive
     directory: Path
 
-    def check(self, upload: Upload, artifact: Artifact) -> None:
-        """Download a file and compare it; only small ones are kept."""
+    def check(self, upload: Upload, artifact: Artifact) -> Artifact:
+        """Download a file, compare it, and return it as readers get it; keep small ones only."""
         url = naming.public_url(self.site.base_url, upload.key(artifact))
         path = self.directory / artifact.filename
         try:
@@ -243,8 +255,9 @@ class _Reader:
         if received.content_type != CONTENT_TYPES[artifact.kind]:
             wanted = CONTENT_TYPES[artifact.kind]
             self.ctx.console.warn(f"{url}: is sent as {received.content_type}, not as {wanted}")
-        if artifact.kind not in WAVES[1]:
+        if artifact.kind in BUILT:
             path.unlink()
+        return artifact.model_copy(update={"size": received.size, "sha256": received.sha256})
 
     def _compare(self, url: str, artifact: Artifact, found: Stored) -> None:
         if found != Stored(size=artifact.size, sha256=artifact.sha256):
@@ -268,6 +281,33 @@ def _check_signature(process: ProcessRunner, upload: Upload, directory: Path) ->
             keyring,
             upload.signed.fingerprint,
         )
+
+
+def _check_provenance(upload: Upload, place: str, remedy: str) -> None:
+    """Check that the provenance is signed, and that it is of the archives that are at *place*.
+
+    Every release that is made has one, since the plan announces it; those that were published
+    before there were any do not.
+    """
+    for provenance in (item for item in upload.files if item.kind is ArtifactKind.PROVENANCE):
+        if faults := _provenance_faults(upload, provenance):
+            msg = (
+                f"{place}/{provenance.filename}: is not the signed provenance of the archives "
+                f"beside it: {'; '.join(faults)}. {remedy}"
+            )
+            raise FetchBackError(msg)
+
+
+def _provenance_faults(upload: Upload, provenance: Artifact) -> list[str]:
+    archives = {item.filename: item.sha256 for item in upload.files if item.kind in BUILT}
+    checksums = (upload.directory / naming.CHECKSUMS_NAME).read_text("utf-8", "replace")
+    is_signed = parsed_checksums(checksums).get(provenance.filename) == provenance.sha256
+    unsigned = [] if is_signed else [f"{naming.CHECKSUMS_NAME} does not list it"]
+    data = (upload.directory / provenance.filename).read_bytes()
+    try:
+        return unsigned + faults_of(data, archives, upload.signed.fingerprint)
+    except ValidationError as error:
+        return [*unsigned, f"it cannot be read: {error.errors()[0]['msg']}"]
 
 
 def _each(parallel: int, action: Callable[[Artifact], T], items: Iterable[Artifact]) -> list[T]:

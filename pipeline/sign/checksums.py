@@ -13,3 +13,9 @@ def checksums_text(artifacts: Iterable[Artifact]) -> bytes:
     """Return the lines for *artifacts*, sorted by file name."""
     ordered = sorted(artifacts, key=lambda artifact: artifact.filename)
     return "".join(f"{item.sha256}  {item.filename}\n" for item in ordered).encode()
+
+
+def parsed_checksums(text: str) -> dict[str, str]:
+    """Return the digests of such a file, by file name."""
+    lines = (line.partition("  ") for line in text.splitlines())
+    return {name: digest for digest, _, name in lines if name}

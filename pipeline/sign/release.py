@@ -17,8 +17,9 @@ from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verif
 from pipeline.plan import ReleasePlan
 from pipeline.sign.checksums import checksums_text
 from pipeline.sign.gpg import QUICKSTART, Keyring, quickstart_keyring, usable_key
+from pipeline.sign.provenance import Statement, statement_json
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @contextmanager
@@ -84,15 +85,20 @@ def make_manifest(
     )
 
 
-def sign_inputs(manifest: Manifest, fingerprint: str) -> dict[str, object]:
+def sign_inputs(manifest: Manifest, statement: Statement, fingerprint: str) -> dict[str, object]:
     """Return everything that decides a signed release."""
-    return {"manifest": manifest.model_dump(mode="json"), "fingerprint": fingerprint}
+    return {
+        "manifest": manifest.model_dump(mode="json"),
+        "statement": statement.model_dump(mode="json"),
+        "fingerprint": fingerprint,
+    }
 
 
 def sign_release(
     ctx: Context,
     config: SigningConfig,
     manifest: Manifest,
+    statement: Statement,
     archives: Mapping[str, Path],
     stage: StageOutput,
 ) -> SignedRelease:
@@ -102,6 +108,7 @@ def sign_release(
         ctx: the ports.
         config: which key signs.
         manifest: what the release consists of.
+        statement: how that was made.
         archives: the directory that holds each archive, by file name.
         stage: where to write.
 
@@ -111,11 +118,14 @@ def sign_release(
     """
     for artifact in manifest.files:
         _copy(archives[artifact.filename], stage.directory, artifact)
+    provenance_path = stage.directory / naming.provenance_name(manifest.release)
+    provenance_path.write_bytes(statement_json(statement))
+    provenance = describe(provenance_path, ArtifactKind.PROVENANCE, None)
     manifest_path = stage.directory / naming.manifest_name(manifest.release)
     manifest_path.write_bytes(pretty_json(manifest))
     manifest_file = describe(manifest_path, ArtifactKind.MANIFEST, None)
     checksums_path = stage.directory / naming.CHECKSUMS_NAME
-    checksums_path.write_bytes(checksums_text([*manifest.files, manifest_file]))
+    checksums_path.write_bytes(checksums_text([*manifest.files, provenance, manifest_file]))
     signature_path = stage.directory / naming.SIGNATURE_NAME
     with signing_keyring(ctx, config) as keyring:
         key = usable_key(keyring, config, ctx.now())
@@ -127,6 +137,7 @@ def sign_release(
     return SignedRelease(
         release=manifest.release,
         product=manifest.product,
+        provenance=provenance,
         manifest=manifest_file,
         checksums=describe(checksums_path, ArtifactKind.CHECKSUMS, None),
         signature=describe(signature_path, ArtifactKind.SIGNATURE, None),
@@ -138,7 +149,8 @@ def sign_release(
 
 def release_files(manifest: Manifest, signed: SignedRelease) -> tuple[Artifact, ...]:
     """Return every file of a release, in the order in which they are uploaded."""
-    return (*manifest.files, signed.checksums, signed.signature, signed.public_key, signed.manifest)
+    checks = (signed.checksums, signed.signature, signed.public_key)
+    return (*manifest.files, signed.provenance, *checks, signed.manifest)
 
 
 def _copy(source: Path, directory: Path, artifact: Artifact) -> None:

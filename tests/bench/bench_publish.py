@@ -64,7 +64,9 @@ from pipeline.publish.sites import Site
 from pipeline.sign.checksums import checksums_text
 from pipeline.sign.gpg import usable_key
 from pipeline.sign.notary import KeyringNotary, channel_notary
-from pipeline.sign.release import signing_keyring
+from pipeline.sign.provenance import statement_json
+from pipeline.sign.release import release_files, signing_keyring
+from tests.factories import make_provenance
 
 ROOT = Path(__file__).parents[2]
 SIGNING = SigningConfig(key="quickstart")
@@ -269,25 +271,27 @@ def make_release(bench: Bench, files: int, size: int) -> Upload:
         platforms=(),
         files=tuple(artifacts),
     )
-    return signed_upload(bench, manifest, directory, tuple(artifacts))
+    return signed_upload(bench, manifest, directory)
 
 
-def signed_upload(
-    bench: Bench, manifest: Manifest, directory: Path, artifacts: tuple[Artifact, ...]
-) -> Upload:
+def signed_upload(bench: Bench, manifest: Manifest, directory: Path) -> Upload:
     """Sign what is in *directory* as a release is signed."""
     path = directory / naming.manifest_name(manifest.release)
     path.write_bytes(pretty_json(manifest))
     manifest_file = describe(path, ArtifactKind.MANIFEST, None)
+    stated = directory / naming.provenance_name(manifest.release)
     sums = directory / naming.CHECKSUMS_NAME
-    sums.write_bytes(checksums_text([*artifacts, manifest_file]))
     with signing_keyring(bench.ctx, SIGNING) as keyring:
         key = usable_key(keyring, SIGNING, utc_now())
+        stated.write_bytes(statement_json(make_provenance(manifest, key.fingerprint)))
+        provenance = describe(stated, ArtifactKind.PROVENANCE, None)
+        sums.write_bytes(checksums_text([*manifest.files, provenance, manifest_file]))
         keyring.sign(sums, directory / naming.SIGNATURE_NAME, key.fingerprint)
         (directory / naming.PUBLIC_KEY_NAME).write_bytes(keyring.public_key(key.fingerprint))
     signed = SignedRelease(
         release=manifest.release,
         product=manifest.product,
+        provenance=provenance,
         manifest=manifest_file,
         checksums=describe(sums, ArtifactKind.CHECKSUMS, None),
         signature=describe(directory / naming.SIGNATURE_NAME, ArtifactKind.SIGNATURE, None),
@@ -295,8 +299,8 @@ def signed_upload(
         fingerprint=key.fingerprint,
         is_throw_away=True,
     )
-    files = (*artifacts, signed.checksums, signed.signature, signed.public_key, signed.manifest)
     bench.manifests[manifest.release] = manifest
+    files = release_files(manifest, signed)
     return Upload(signed=signed, files=files, directory=directory, parallel=4)
 
 

@@ -1,4 +1,4 @@
-"""A publication of five files to the imitated GitHub, in this process or as one that is killed."""
+"""A publication of six files to the imitated GitHub, in this process or as one that is killed."""
 
 import os
 import sys
@@ -18,6 +18,7 @@ TAG: Final = "demo-v1.0.0"
 FILES: Final = {
     f"{TAG}-linux64.tar.gz": (ArtifactKind.ARCHIVE_GZ, b"gz" * 150_000),
     f"{TAG}-linux64.tar.zst": (ArtifactKind.ARCHIVE_ZST, b"zst" * 40_000),
+    f"{TAG}-provenance.json": (ArtifactKind.PROVENANCE, b'{"subject": []}\n'),
     f"{TAG}-manifest.json": (ArtifactKind.MANIFEST, b'{"release": "demo-v1.0.0"}\n'),
     "SHA256SUMS": (ArtifactKind.CHECKSUMS, b"00 *demo\n" * 5),
     "SHA256SUMS.asc": (ArtifactKind.SIGNATURE, b"-----BEGIN PGP SIGNATURE-----\n"),

@@ -219,7 +219,7 @@ def test_old_nightlies_go_and_what_was_killed_half_way_is_cleared_up(channel: Ch
     assert found.status == 1
     assert "left behind by a pruned nightly" in found.stderr
     assert not left.exists()
-    assert len(channel.store.sizes("demo/demo-v1.0.0")) == 5
+    assert len(channel.store.sizes("demo/demo-v1.0.0")) == 6
     assert channel.run("reconcile", "--check").status == 0
 
 

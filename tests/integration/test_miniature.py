@@ -150,7 +150,8 @@ def test_the_files_are_those_that_the_plan_names(mini: Mini) -> None:
     assert made == set(planned)
     assert made == {
         *(f"{STEM}.tar.gz", f"{STEM}.tar.zst", f"{STEM}-debug.tar.zst", f"{RELEASE}-src.tar.gz"),
-        *(f"{RELEASE}-manifest.json", "SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"),
+        *(f"{RELEASE}-provenance.json", f"{RELEASE}-manifest.json"),
+        *("SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"),
     }
 
 

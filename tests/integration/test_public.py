@@ -40,6 +40,7 @@ NAMES: Final = {
     "SHA256SUMS": ArtifactKind.CHECKSUMS,
     "SHA256SUMS.asc": ArtifactKind.SIGNATURE,
     "KEY.asc": ArtifactKind.PUBLIC_KEY,
+    "a-provenance.json": ArtifactKind.PROVENANCE,
     "a-manifest.json": ArtifactKind.MANIFEST,
 }
 

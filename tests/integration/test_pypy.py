@@ -78,7 +78,8 @@ def test_the_plan_of_a_release_has_upstream_s_names(pypy: Project) -> None:
 
     assert set(release["urls"]) == {
         *(f"{STEM}.tar.gz", f"{STEM}.tar.zst", f"{STEM}-debug.tar.zst", f"{RELEASE}-src.tar.gz"),
-        *(f"{RELEASE}-manifest.json", "SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"),
+        *(f"{RELEASE}-provenance.json", f"{RELEASE}-manifest.json"),
+        *("SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"),
     }
     assert release["revision"]["revision"] == COMMIT
     assert release["revision"]["tag"] == "release-pypy3.11-v7.3.23"

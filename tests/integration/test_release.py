@@ -57,8 +57,9 @@ def test_a_user_downloads_checks_and_runs_it_with_stock_programs(
     fast: Project, serve: Callable[[Project], str], tmp_path: Path
 ) -> None:
     address = serve(fast)
-    for name in (f"{STEM}.tar.gz", f"{STEM}.tar.zst", "demo-v1.0.0-manifest.json",
-                 "SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"):  # fmt: skip
+    made = (f"{STEM}.tar.gz", f"{STEM}.tar.zst")
+    described = ("demo-v1.0.0-provenance.json", "demo-v1.0.0-manifest.json")
+    for name in (*made, *described, "SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"):
         with urllib.request.urlopen(f"{address}/demo/demo-v1.0.0/{name}") as answer:
             assert answer.headers["Content-Encoding"] is None
             (tmp_path / name).write_bytes(answer.read())
@@ -133,6 +134,30 @@ def test_the_archive_describes_how_it_was_built(fast: Project) -> None:
 
     assert info["gc"] == "incminimark"
     assert {"--gc=incminimark", "--opt=2"} <= set(info["command"])
+
+
+def test_the_provenance_says_what_the_archive_says_of_its_build(fast: Project) -> None:
+    directory = fast.store / "demo" / "demo-v1.0.0"
+    with tarfile.open(directory / f"{STEM}.tar.gz") as opened:
+        member = opened.extractfile(f"{STEM}/BUILD-INFO.json")
+        assert member is not None
+        info = json.load(member)
+
+    statement = json.loads((directory / "demo-v1.0.0-provenance.json").read_text())
+
+    stated = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+    assert stated == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.glob("*.tar.*")
+    }
+    definition = statement["predicate"]["buildDefinition"]
+    (build,) = definition["internalParameters"]["builds"].values()
+    assert (build["gc"], build["jit"], build["mode"]) == (info["gc"], info["jit"], info["mode"])
+    assert build["command"] == info["command"]
+    source, *pinned, environment = definition["resolvedDependencies"]
+    assert source["digest"] == {"treeSha256": info["source"]["revision"]}
+    assert {item["digest"]["sha256"] for item in pinned} == set(info["pins"].values())
+    assert environment["digest"] == {"environmentSha256": info["environment"]}
 
 
 def test_the_demo_as_shipped_compiles_loops(full: Project) -> None:

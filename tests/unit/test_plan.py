@@ -80,6 +80,7 @@ def test_a_release_announces_exactly_its_files_with_their_addresses() -> None:
     assert release.urls == {
         "demo-v1.0.0-linux64.tar.gz": f"{place}/demo-v1.0.0-linux64.tar.gz",
         "demo-v1.0.0-linux64.tar.zst": f"{place}/demo-v1.0.0-linux64.tar.zst",
+        "demo-v1.0.0-provenance.json": f"{place}/demo-v1.0.0-provenance.json",
         "demo-v1.0.0-manifest.json": f"{place}/demo-v1.0.0-manifest.json",
         "SHA256SUMS": f"{place}/SHA256SUMS",
         "SHA256SUMS.asc": f"{place}/SHA256SUMS.asc",
@@ -636,6 +637,7 @@ def test_a_release_of_pypy_announces_its_source_and_its_debug_symbols() -> None:
         "pypy3.11-v7.3.23-linux64.tar.zst",
         "pypy3.11-v7.3.23-linux64-debug.tar.zst",
         "pypy3.11-v7.3.23-src.tar.gz",
+        "pypy3.11-v7.3.23-provenance.json",
         "pypy3.11-v7.3.23-manifest.json",
         "SHA256SUMS",
         "SHA256SUMS.asc",
@@ -661,7 +663,7 @@ def test_a_source_archive_is_announced_once_for_all_platforms() -> None:
     (release,) = make_plan_for(config, make_git_revision(), platforms=rows).releases
 
     assert [job.source_archive for job in release.jobs] == ["demo-v1.0.0-src.tar.gz"] * 2
-    assert len(release.urls) == 2 * 2 + 1 + 4
+    assert len(release.urls) == 2 * 2 + 1 + 5
 
 
 def test_a_plain_package_has_no_debug_symbols() -> None:

@@ -35,6 +35,7 @@ from pipeline.plan import ReleasePlan
 from pipeline.publish.events import Stamp, promotion, pruning
 from pipeline.publish.ledger import Decide, append, read_ledger
 from pipeline.publish.sites import OpenChannel, Site
+from pipeline.sign.provenance import Statement, faults_of
 from pipeline.stages import (
     JobOutcome,
     NotFinished,
@@ -46,6 +47,7 @@ from pipeline.stages import (
 )
 from tests.fakes import (
     EPOCH,
+    KEY,
     NOW,
     Answer,
     FakeEngine,
@@ -239,6 +241,44 @@ def test_a_release_of_a_commit_has_its_source_among_its_files(from_git: World) -
     assert {"SRC01", "SRC02", "SRC03"} <= set(outcome.manifest.platforms[0].gates)
     assert outcome.manifest.source.tag == "v1.2.3"
     assert outcome.manifest.language_version == "1.2.0"
+
+
+def test_the_provenance_says_from_which_commit_and_how_the_archives_were_made(
+    from_git: World,
+) -> None:
+    outcome = release_up_to(from_git)
+
+    data = in_store(from_git, "toy-v1.2.3-provenance.json").read_bytes()
+    statement = Statement.model_validate_json(data)
+    definition = statement.predicate.build_definition
+    digests = {item.filename: item.sha256 for item in outcome.manifest.files}
+    assert faults_of(data, digests, outcome.signed.record.fingerprint) == []
+    assert definition.resolved_dependencies[0].digest == {
+        "gitCommit": outcome.manifest.source.revision
+    }
+    (build,) = definition.internal_parameters.builds.values()
+    (facts,) = outcome.manifest.platforms
+    assert (build.mode, build.gc, build.jit) == (facts.mode, facts.gc, facts.jit)
+    assert build.translation_key == facts.translation_key
+    assert statement.predicate.run_details.metadata.invocation_id == outcome.manifest.input_key
+
+
+def test_a_release_signed_by_another_key_has_another_provenance(world: World) -> None:
+    first = release_up_to(world, Stage.SIGN)
+    other = world.again()
+    channel = channel_of(other)
+    signing = channel.config.signing.model_copy(update={"key": KEY[::-1]})
+    expect_gpg(other.process, key=KEY[::-1])
+
+    again = release_up_to(
+        other,
+        Stage.SIGN,
+        channel=replace(channel, config=channel.config.model_copy(update={"signing": signing})),
+    )
+
+    assert again.manifest == first.manifest
+    assert again.signed.key != first.signed.key
+    assert again.signed.record.provenance.sha256 != first.signed.record.provenance.sha256
 
 
 def test_a_source_archive_is_in_no_index(from_git: World) -> None:

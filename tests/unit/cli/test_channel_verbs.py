@@ -340,14 +340,14 @@ def test_old_nightlies_go_with_their_files(command: Command) -> None:
 
     assert status == 0
     message = command.message()
-    assert f"{old.manifest.release} 102 days 5" in message
-    assert "5 files removed" in message
+    assert f"{old.manifest.release} 102 days 6" in message
+    assert "6 files removed" in message
     sizes = {
         made.manifest.release: len(command.channel.store.sizes(f"toy/{made.manifest.release}"))
         for made in (old, week, new)
     }
     assert list(sizes.values()) == [0, 5, 5]
-    assert len(command.channel.store.sizes("toy/toy-v1.0.0")) == 5
+    assert len(command.channel.store.sizes("toy/toy-v1.0.0")) == 6
 
 
 def test_a_dry_prune_lists_what_would_go_and_why_the_others_stay(command: Command) -> None:
@@ -378,7 +378,7 @@ def test_a_killed_prune_is_finished_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "remove", killed)
         interrupted = command.run("prune")
-    assert len(command.channel.store.sizes(f"toy/{first.manifest.release}")) == 5
+    assert len(command.channel.store.sizes(f"toy/{first.manifest.release}")) == 6
     command.now += timedelta(days=1)
 
     status = command.run("prune")
@@ -439,7 +439,7 @@ def test_an_interrupted_publication_is_reported_and_is_no_fault(command: Command
     status = command.run("reconcile", "--check")
 
     assert status == 0
-    assert "toy/toy-v2.0.0/ 5 files of no event" in command.message()
+    assert "toy/toy-v2.0.0/ 6 files of no event" in command.message()
 
 
 def test_a_mirror_is_mended(command: Command, tmp_path: Path) -> None:
@@ -453,7 +453,7 @@ def test_a_mirror_is_mended(command: Command, tmp_path: Path) -> None:
     status = command.run("reconcile")
 
     assert status == 0
-    assert len(LocalStore(mirror).sizes("toy/toy-v1.0.0")) == 5
+    assert len(LocalStore(mirror).sizes("toy/toy-v1.0.0")) == 6
     assert command.run("reconcile", "--check") == 0
 
 

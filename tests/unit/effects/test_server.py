@@ -65,6 +65,7 @@ def ask(handler: Any) -> Any:
         ("demo-v1.0.0-linux64.tar.gz", "application/gzip"),
         ("demo-v1.0.0-linux64.tar.zst", "application/zstd"),
         ("demo-v1.0.0-manifest.json", "application/json"),
+        ("demo-v1.0.0-provenance.json", "application/vnd.in-toto+json"),
         ("versions.json", "application/json"),
         ("SHA256SUMS", "text/plain; charset=utf-8"),
         ("SHA256SUMS.asc", "application/pgp-signature"),

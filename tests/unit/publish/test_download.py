@@ -9,7 +9,7 @@ from pipeline.effects.http import Received
 from pipeline.errors import BisectError, DigestMismatchError, SignatureError
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.ledger import Published
-from pipeline.publish.download import Downloader, archive_for, parsed_checksums
+from pipeline.publish.download import Downloader, archive_for
 from pipeline.publish.events import Stamp, publication
 from tests.factories import NOON, make_archives, make_artifact, make_manifest, make_state
 from tests.fakes import unexpected
@@ -195,7 +195,3 @@ def test_debug_symbols_are_no_archive() -> None:
     debug = make_artifact(kind=ArtifactKind.DEBUG_ZST, filename="x-debug.tar.zst")
 
     assert archive_for(make_manifest(files=(debug,)), PLATFORM) is None
-
-
-def test_checksums_are_read_by_name() -> None:
-    assert parsed_checksums("aa  x.tar.gz\nbb  y z\n\nbroken\n") == {"x.tar.gz": "aa", "y z": "bb"}

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -24,7 +24,15 @@ from pipeline.publish.files import (
     read_back,
 )
 from pipeline.publish.sites import Site
-from tests.factories import FINGERPRINT, make_artifact, make_signed
+from pipeline.sign.checksums import checksums_text
+from pipeline.sign.provenance import statement_json
+from tests.factories import (
+    FINGERPRINT,
+    make_artifact,
+    make_manifest,
+    make_provenance,
+    make_signed,
+)
 from tests.fakes import FakePublic, make_context, recorded_console, write_project
 
 GOOD: Final = b"a good signature"
@@ -33,6 +41,7 @@ PLACE: Final = "demo/demo-v1.0.0"
 KINDS: Final = {
     "a.tar.gz": ArtifactKind.ARCHIVE_GZ,
     "a.tar.zst": ArtifactKind.ARCHIVE_ZST,
+    "a-provenance.json": ArtifactKind.PROVENANCE,
     "SHA256SUMS": ArtifactKind.CHECKSUMS,
     "SHA256SUMS.asc": ArtifactKind.SIGNATURE,
     "KEY.asc": ArtifactKind.PUBLIC_KEY,
@@ -40,11 +49,41 @@ KINDS: Final = {
 }
 
 
+def described(filename: str, content: bytes) -> Artifact:
+    """Describe a file."""
+    return make_artifact(
+        filename=filename,
+        kind=KINDS[filename],
+        platform=None,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def make_contents() -> dict[str, bytes]:
+    """Return the bytes of a small release, by file name."""
+    found = {name: name.encode() for name in KINDS}
+    archives = tuple(described(name, found[name]) for name in ("a.tar.gz", "a.tar.zst"))
+    found["a-provenance.json"] = statement_json(make_provenance(make_manifest(files=archives)))
+    found["SHA256SUMS"] = checksums_of(found)
+    return {**found, "SHA256SUMS.asc": GOOD}
+
+
+def checksums_of(contents: Mapping[str, bytes]) -> bytes:
+    """Return the checksums file of a release."""
+    listed = [name for name in KINDS if name.startswith("a")]
+    return checksums_text(described(name, contents[name]) for name in listed)
+
+
+CONTENTS: Final = make_contents()
+
+
 class Gpg(ProcessRunner):
     """Stands for GnuPG: two signatures are good, as long as the checksums are the signed ones."""
 
     def __init__(self) -> None:
         self.checked: list[bytes] = []
+        self.signed = CONTENTS["SHA256SUMS"]
 
     def run(
         self,
@@ -65,7 +104,7 @@ class Gpg(ProcessRunner):
         signature, signed = (Path(word).read_bytes() for word in words[-2:])
         assert Path(words[words.index("--keyring") + 1]).read_bytes() == b"KEY.asc"
         self.checked.append(signature)
-        good = signature in {GOOD, ALSO_GOOD} and signed == b"SHA256SUMS"
+        good = signature in {GOOD, ALSO_GOOD} and signed == self.signed
         said = f"[GNUPG:] VALIDSIG {FINGERPRINT} 2026-11-21 1 0 4 0 1 8 00 {FINGERPRINT}\n"
         return Completed(
             argv=words, status=0 if good else 1, stdout=said.encode() if good else b"", stderr=b""
@@ -159,15 +198,9 @@ def directory(tmp_path: Path) -> Path:
 
 def written(directory: Path, filename: str, content: bytes | None = None) -> Artifact:
     """Write a file and describe it."""
-    content = filename.encode() if content is None else content
+    content = CONTENTS[filename] if content is None else content
     (directory / filename).write_bytes(content)
-    return make_artifact(
-        filename=filename,
-        kind=KINDS[filename],
-        platform=None,
-        size=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
+    return described(filename, content)
 
 
 def upload_of(directory: Path, *files: Artifact) -> Upload:
@@ -177,8 +210,12 @@ def upload_of(directory: Path, *files: Artifact) -> Upload:
 
 def release(directory: Path, *, signature: bytes = GOOD) -> Upload:
     """Write a whole small release."""
-    contents = {"SHA256SUMS.asc": signature}
-    return upload_of(directory, *(written(directory, name, contents.get(name)) for name in KINDS))
+    return release_of(directory, {**CONTENTS, "SHA256SUMS.asc": signature})
+
+
+def release_of(directory: Path, contents: Mapping[str, bytes]) -> Upload:
+    """Write a release of these files."""
+    return upload_of(directory, *(written(directory, *item) for item in contents.items()))
 
 
 def written_at(case: Case) -> dict[Path, int]:
@@ -225,9 +262,9 @@ def test_archives_are_there_before_what_says_that_they_are_right(
 
     names = [key.rsplit("/", 1)[-1] for key, _ in case.stores[0].put]
     assert published == mixed.files
-    assert set(names[:2]) == {"a.tar.gz", "a.tar.zst"}
-    assert set(names[2:5]) == {"SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"}
-    assert names[5:] == ["a-manifest.json"]
+    assert set(names[:3]) == {"a.tar.gz", "a.tar.zst", "a-provenance.json"}
+    assert set(names[3:6]) == {"SHA256SUMS", "SHA256SUMS.asc", "KEY.asc"}
+    assert names[6:] == ["a-manifest.json"]
 
 
 def test_as_many_files_are_put_at_a_time_as_the_channel_says(case: Case, directory: Path) -> None:
@@ -289,7 +326,7 @@ def test_publishing_again_changes_nothing(both: Case, directory: Path) -> None:
 def test_a_publication_that_was_stopped_half_way_is_finished(both: Case, directory: Path) -> None:
     upload = release(directory)
     first = both.alone()
-    first.publish(replace(upload, files=tuple(upload.files[i] for i in (0, 3))))
+    first.publish(replace(upload, files=tuple(upload.files[i] for i in (0, 4))))
 
     assert both.publish(upload) == upload.files
     assert [key for key, _ in both.stores[0].put].count(f"{PLACE}/a.tar.gz") == 1
@@ -314,7 +351,7 @@ def test_a_name_that_stands_for_other_bytes_is_refused(
     assert artifact_of(old, filename).sha256 in message
     assert content.sha256 in message
     assert "release a new version" in message
-    assert store.holds(filename) == filename.encode()
+    assert store.holds(filename) == CONTENTS[filename]
 
 
 def test_a_name_that_another_took_a_moment_ago_is_looked_at(case: Case, directory: Path) -> None:
@@ -596,7 +633,7 @@ def test_a_site_whose_file_is_damaged_does_not_hold_it(
 
 # --- before anything is put -----------------------------------------------------------------
 
-LARGEST: Final = 20
+LARGEST: Final = max(len(content) for content in CONTENTS.values())
 
 
 def test_files_that_are_announced_and_unchanged_may_be_uploaded(directory: Path) -> None:
@@ -626,15 +663,124 @@ def test_a_file_that_is_not_what_was_signed_stops_the_upload(
         check_directory(upload, set(KINDS), LARGEST)
 
 
-@pytest.mark.parametrize(("largest", "fits"), [(16, True), (15, False)])
-def test_a_file_that_is_too_large_stops_the_upload(
-    directory: Path, *, largest: int, fits: bool
-) -> None:
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_file_that_is_too_large_stops_the_upload(directory: Path, *, fits: bool) -> None:
     upload = release(directory)
-    assert max(item.size for item in upload.files) == 16
 
     if fits:
-        check_directory(upload, set(KINDS), largest)
+        check_directory(upload, set(KINDS), LARGEST)
     else:
-        with pytest.raises(FetchBackError, match=r"SHA256SUMS\.asc: has 16 bytes, but .* 1 to 15"):
-            check_directory(upload, set(KINDS), largest)
+        message = rf"a-provenance\.json: has {LARGEST} bytes, but .* 1 to {LARGEST - 1} "
+        with pytest.raises(FetchBackError, match=message):
+            check_directory(upload, set(KINDS), LARGEST - 1)
+
+
+# --- the provenance -------------------------------------------------------------------------
+
+
+def stated(*files: Artifact, **overrides: Any) -> bytes:
+    """Return a provenance of *files*."""
+    return statement_json(make_provenance(make_manifest(files=files), **overrides))
+
+
+GZ, ZST = (described(name, CONTENTS[name]) for name in ("a.tar.gz", "a.tar.zst"))
+NO_MANIFEST: Final = described("a-manifest.json", b"of something else")
+WRONG: Final = {
+    "a digest changed": (
+        stated(GZ, described("a.tar.zst", b"other")),
+        f"a.tar.zst with {ZST.sha256} is not stated; a.tar.zst is stated with",
+    ),
+    "a subject missing": (stated(GZ), f"a.tar.zst with {ZST.sha256} is not stated"),
+    "a subject added": (stated(GZ, ZST, NO_MANIFEST), "a-manifest.json is stated with"),
+    "a subject twice": (stated(GZ, ZST, ZST), "a.tar.zst is stated twice"),
+    "another builder": (stated(GZ, ZST, fingerprint=FINGERPRINT[::-1]), "the builder is openpgp"),
+    "no statement": (b"{}", "it cannot be read: Field required"),
+    "no JSON": (b"\xff", "it cannot be read: Invalid JSON"),
+}
+
+
+def with_provenance(directory: Path, provenance: bytes, gpg: Gpg | None = None) -> Upload:
+    """Write a release whose provenance was replaced before everything was signed."""
+    contents = {**CONTENTS, "a-provenance.json": provenance}
+    contents["SHA256SUMS"] = checksums_of(contents)
+    if gpg is not None:
+        gpg.signed = contents["SHA256SUMS"]
+    return release_of(directory, contents)
+
+
+@pytest.mark.parametrize(("provenance", "says"), WRONG.values(), ids=WRONG)
+def test_a_provenance_that_is_not_of_what_readers_get_stops_the_release(
+    case: Case, directory: Path, provenance: bytes, says: str
+) -> None:
+    """Also though every digest and the signature are right."""
+    upload = with_provenance(directory, provenance, case.gpg)
+    case.publish(upload)
+
+    with pytest.raises(FetchBackError) as caught:
+        case.read_back(upload)
+
+    message = str(caught.value)
+    assert message.startswith(f"https://first.test/{PLACE}/a-provenance.json: is not the signed")
+    assert says in message
+    assert "The release was not announced" in message
+    assert case.gpg.checked == [GOOD]
+
+
+@pytest.mark.parametrize(("provenance", "says"), WRONG.values(), ids=WRONG)
+def test_a_provenance_of_other_archives_stops_the_upload(
+    directory: Path, provenance: bytes, says: str
+) -> None:
+    with pytest.raises(FetchBackError) as caught:
+        check_directory(with_provenance(directory, provenance), set(KINDS), 2 * LARGEST)
+
+    message = str(caught.value)
+    assert message.startswith(f"{directory}/a-provenance.json: is not the signed provenance of ")
+    assert says in message
+    assert "Nothing was uploaded" in message
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        checksums_text([GZ, ZST]),
+        checksums_text([GZ, ZST, described("a-provenance.json", b"another")]),
+        b"\xff",
+    ],
+    ids=["missing", "another", "no text"],
+)
+def test_a_provenance_that_the_signature_does_not_cover_stops_the_release(
+    case: Case, directory: Path, sums: bytes
+) -> None:
+    upload = release_of(directory, {**CONTENTS, "SHA256SUMS": sums})
+    case.gpg.signed = sums
+    case.publish(upload)
+
+    with pytest.raises(FetchBackError, match=r": SHA256SUMS does not list it\. The release"):
+        case.read_back(upload)
+
+
+@pytest.mark.parametrize("where", [0, 1], ids=["store", "mirror"])
+def test_a_provenance_that_was_changed_on_one_site_stops_the_release(
+    both: Case, directory: Path, where: int
+) -> None:
+    upload = release(directory)
+    both.publish(upload)
+    (both.stores[where].root / PLACE / "a-provenance.json").write_bytes(stated(GZ))
+
+    with pytest.raises(FetchBackError) as caught:
+        both.read_back(upload)
+
+    assert str(caught.value).startswith(f"{both.sites[where].base_url}/{PLACE}/a-provenance.json: ")
+
+
+def test_a_release_from_before_there_was_a_provenance_can_still_be_fetched_back(
+    case: Case, directory: Path
+) -> None:
+    """When a file of it was lost and put again: the ledger lists what it has."""
+    contents = {name: data for name, data in CONTENTS.items() if name != "a-provenance.json"}
+    upload = release_of(directory, contents)
+    case.publish(upload)
+
+    case.read_back(upload)
+
+    assert len(case.public.asked) == len(contents)

@@ -62,8 +62,8 @@ def test_a_pruned_nightlys_files_go_from_every_site_and_no_others(
     after = record_pruned(channel, state.releases[:1], LATER)
     removed = remove_files(channel, after, after.releases[:1])
 
-    assert removed == 10
-    assert [files(channel, made) for made in nightlies] == [[0, 0], [5, 5], [5, 5]]
+    assert removed == 12
+    assert [files(channel, made) for made in nightlies] == [[0, 0], [6, 6], [6, 6]]
 
 
 def test_the_events_come_before_any_file_goes(
@@ -75,7 +75,7 @@ def test_the_events_come_before_any_file_goes(
 
     after = read_ledger(channel.store, channel.notary).state
     assert [item.pruned is not None for item in after.releases] == [True, True, False]
-    assert [files(channel, made) for made in nightlies] == [[5, 5]] * 3
+    assert [files(channel, made) for made in nightlies] == [[6, 6]] * 3
 
 
 def test_pruning_again_appends_nothing(
@@ -99,7 +99,7 @@ def test_files_of_a_nightly_that_is_not_pruned_stay(
     with pytest.raises(EventError, match="only files of pruned nightlies are ever removed"):
         remove_files(channel, state, state.releases[:1])
 
-    assert files(channel, nightlies[0]) == [5, 5]
+    assert files(channel, nightlies[0]) == [6, 6]
 
 
 def test_a_releases_event_is_refused(channel: OpenChannel, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_releases_event_is_refused(channel: OpenChannel, tmp_path: Path) -> No
     with pytest.raises(EventError, match=r"is no nightly\. Releases are never removed"):
         record_pruned(channel, state.releases, LATER)
 
-    assert files(channel, made) == [5, 5]
+    assert files(channel, made) == [6, 6]
 
 
 def test_no_key_of_a_release_is_removable() -> None:

@@ -3,7 +3,7 @@
 import re
 
 from pipeline.model.artifacts import Artifact, ArtifactKind
-from pipeline.sign.checksums import checksums_text
+from pipeline.sign.checksums import checksums_text, parsed_checksums
 from tests.fakes import digest
 
 
@@ -56,3 +56,15 @@ def test_lines_are_sorted_by_name_whatever_the_order_of_the_files() -> None:
 
 def test_no_file_gives_an_empty_text() -> None:
     assert checksums_text([]) == b""
+
+
+def test_they_are_read_by_name_as_they_were_written() -> None:
+    files = [artifact("a.tar.gz"), artifact("manifest.json")]
+
+    read = parsed_checksums(checksums_text(files).decode())
+
+    assert read == {item.filename: item.sha256 for item in files}
+
+
+def test_lines_of_another_form_are_passed_over() -> None:
+    assert parsed_checksums("aa  x.tar.gz\nbb  y z\n\nbroken\n") == {"x.tar.gz": "aa", "y z": "bb"}

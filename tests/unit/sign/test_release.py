@@ -1,5 +1,6 @@
 """The manifest, and the complete set of files of a signed release."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import pytest
 
 from pipeline.errors import DigestMismatchError, SignatureError, SigningKeyError
 from pipeline.model.artifacts import Artifact, ArtifactKind
-from pipeline.model.base import pretty_json
+from pipeline.model.base import canonical_json, pretty_json
 from pipeline.model.configs import SigningConfig
 from pipeline.model.records import GateResult, Manifest, SignedRelease, Verification
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan, ReleasePlan, Selection
 from pipeline.run import plan_for
+from pipeline.sign.provenance import statement_json
 from pipeline.sign.release import make_manifest, release_files, sign_inputs, sign_release
-from tests.factories import make_artifact, make_pypy_plan, workers_on
+from tests.factories import make_artifact, make_provenance, make_pypy_plan, workers_on
 from tests.fakes import (
     KEY,
     MACHINE,
@@ -165,12 +167,19 @@ def test_only_a_final_release_is_stable(
     assert manifest.stable is stable
 
 
-def test_the_signed_release_depends_on_manifest_and_key(world: World) -> None:
+def test_the_signed_release_depends_on_manifest_provenance_and_key(world: World) -> None:
     manifest = manifest_of(make_plan(world.ctx))
     other = manifest.model_copy(update={"stable": False})
+    statement, otherwise = make_provenance(manifest), make_provenance(manifest, KEY[::-1])
 
-    assert sign_inputs(manifest, KEY) != sign_inputs(other, KEY)
-    assert sign_inputs(manifest, KEY) != sign_inputs(manifest, KEY[::-1])
+    inputs = [
+        sign_inputs(manifest, statement, KEY),
+        sign_inputs(other, statement, KEY),
+        sign_inputs(manifest, otherwise, KEY),
+        sign_inputs(manifest, statement, KEY[::-1]),
+    ]
+
+    assert len({canonical_json(item) for item in inputs}) == 4
 
 
 def write_archives(plan: Plan, directory: Path) -> dict[str, Path]:
@@ -187,7 +196,8 @@ def signed(
 ) -> SignedRelease:
     config = SigningConfig(key=key, minimum_days=30)
     with stage_output(world.ctx) as stage:
-        return sign_release(world.ctx, config, manifest, archives, stage)
+        statement = make_provenance(manifest, key)
+        return sign_release(world.ctx, config, manifest, statement, archives, stage)
 
 
 def output(world: World) -> Path:
@@ -207,7 +217,9 @@ def test_a_signed_release_is_complete_in_one_directory(world: World, tmp_path: P
     assert record.is_throw_away is False
 
 
-def test_the_checksums_list_every_archive_and_the_manifest(world: World, tmp_path: Path) -> None:
+def test_the_checksums_list_every_archive_and_what_is_said_of_them(
+    world: World, tmp_path: Path
+) -> None:
     plan = make_plan(world.ctx, platforms=PLATFORMS)
 
     record = signed(world, manifest_of(plan), write_archives(plan, tmp_path / "archives"))
@@ -217,6 +229,7 @@ def test_the_checksums_list_every_archive_and_the_manifest(world: World, tmp_pat
         f"{digest('toy-linux-x86_64')}  toy-v1.2.3-linux64.tar.gz",
         f"{digest('toy-linux-x86_64_v3')}  toy-v1.2.3-linux64v3.tar.gz",
         f"{record.manifest.sha256}  toy-v1.2.3-manifest.json",
+        f"{record.provenance.sha256}  toy-v1.2.3-provenance.json",
     ]
 
 
@@ -228,11 +241,23 @@ def test_the_manifest_is_uploaded_last(world: World, tmp_path: Path) -> None:
 
     assert [item.filename for item in files] == [
         "toy-v1.2.3-linux64.tar.gz",
+        "toy-v1.2.3-provenance.json",
         "SHA256SUMS",
         "SHA256SUMS.asc",
         "KEY.asc",
         "toy-v1.2.3-manifest.json",
     ]
+
+
+def test_the_provenance_is_written_as_it_was_given(world: World, tmp_path: Path) -> None:
+    plan = make_plan(world.ctx)
+    manifest = manifest_of(plan)
+
+    record = signed(world, manifest, write_archives(plan, tmp_path / "archives"))
+
+    data = (output(world) / "toy-v1.2.3-provenance.json").read_bytes()
+    assert data == statement_json(make_provenance(manifest, KEY))
+    assert record.provenance.sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_the_checksums_are_what_is_signed_and_then_checked(world: World, tmp_path: Path) -> None:
