@@ -416,6 +416,7 @@ def _uploaded(
     planned = replace(upload, files=outcome.files)
     expected = set(outcome.release.urls)
     publish_stage.check_directory(planned, expected, channel.config.largest_file)
+    upload = replace(upload, checked=frozenset(outcome.files))
     with ctx.console.step(f"publish {upload.signed.release}") as step:
         files = publish_stage.publish_files(ctx, channel.sites, upload, step)
         publish_stage.read_back(ctx, channel.sites, replace(upload, files=files), step)

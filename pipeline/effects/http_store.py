@@ -54,6 +54,7 @@ class HttpStore:
         path: Path,  # noqa: ARG002 - the port's signature
         *,
         content_type: str,  # noqa: ARG002
+        sha256: str | None = None,  # noqa: ARG002
         on_bytes: OnBytes = ignore_bytes,  # noqa: ARG002
     ) -> NoReturn:
         """Nothing is written over HTTP."""

@@ -5,8 +5,9 @@ who was first. Some servers ignore these headers: :meth:`S3Store.probe_condition
 There a look before each put keeps files from being lost, unless two releasers put one at the same
 moment.
 
-Every body is sent with ``Content-MD5``, which all servers check, and ``x-amz-checksum-sha256``,
-which Amazon's does.
+Every body is sent with ``Content-MD5``, which all servers check. A whole file's sha256 goes with it
+as ``x-amz-checksum-sha256``, which Amazon checks; parts have none: a large file would be read
+once more for it, and what readers get is compared in any case.
 """
 
 import hashlib
@@ -144,7 +145,13 @@ class S3Store:
         return self._address
 
     def put_new(
-        self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str,
+        sha256: str | None = None,
+        on_bytes: OnBytes = ignore_bytes,
     ) -> bool:
         """Put a file under *key* unless something is there; looks first, to send nothing twice.
 
@@ -153,7 +160,16 @@ class S3Store:
         """
         if self._head(key) is not None:
             return False
-        return self._put(_file(key, path, content_type, on_bytes))
+        return self._put(
+            _File(
+                key=key,
+                path=path,
+                size=path.stat().st_size,
+                digest=sha256 or sha256_of(path),
+                content_type=content_type,
+                on_bytes=on_bytes,
+            )
+        )
 
     def stored(self, key: str) -> Stored | None:
         """Read back all bytes under *key* and describe them."""
@@ -268,7 +284,14 @@ class S3Store:
         with tempfile.NamedTemporaryFile() as temporary:
             path = Path(temporary.name)
             path.write_bytes(b"probe")
-            file = _file(key, path, PROBE_TYPE, ignore_bytes)
+            file = _File(
+                key=key,
+                path=path,
+                size=path.stat().st_size,
+                digest=sha256_of(path),
+                content_type=PROBE_TYPE,
+                on_bytes=ignore_bytes,
+            )
             upload = self._call(f"begin {key}", lambda: self._begin(file))
             try:
                 parts = self._send_parts(file, upload)
@@ -411,7 +434,6 @@ class S3Store:
         return self._client.create_multipart_upload(
             Bucket=self._bucket,
             Key=self._name(file.key),
-            ChecksumAlgorithm="SHA256",
             ContentType=file.content_type,
             CacheControl=CACHE_FOR_EVER,
             Metadata={DIGEST_ENTRY: file.digest},
@@ -454,7 +476,6 @@ class S3Store:
         with file.path.open("rb") as stream:
             stream.seek((number - 1) * self._limits.part_size)
             data = stream.read(self._limits.part_size)
-        sha256 = _sha256(data)
         answer = self._client.upload_part(
             Bucket=self._bucket,
             Key=self._name(file.key),
@@ -462,9 +483,8 @@ class S3Store:
             PartNumber=number,
             Body=data,
             ContentMD5=_md5(data),
-            ChecksumSHA256=sha256,
         )
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": sha256}
+        return {"PartNumber": number, "ETag": answer["ETag"]}
 
     def _finish(self, file: _File, upload: str, parts: list["CompletedPartTypeDef"]) -> _End:
         # The last look is for servers that do not keep to the condition here.
@@ -503,17 +523,6 @@ class S3Store:
             self._call(f"abort {file.key}", abort)
         except StoreError as error:
             logger.warning("%s The bucket should drop unfinished uploads by a rule.", error)
-
-
-def _file(key: str, path: Path, content_type: str, on_bytes: OnBytes) -> _File:
-    return _File(
-        key=key,
-        path=path,
-        size=path.stat().st_size,
-        digest=sha256_of(path),
-        content_type=content_type,
-        on_bytes=on_bytes,
-    )
 
 
 def _is_same(present: "HeadObjectOutputTypeDef", file: _File) -> bool:

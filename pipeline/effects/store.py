@@ -62,9 +62,18 @@ class Store(Protocol):
         """Where it is, for people: a directory, or ``s3://bucket/prefix``."""
 
     def put_new(
-        self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str,
+        sha256: str | None = None,
+        on_bytes: OnBytes = ignore_bytes,
     ) -> bool:
-        """Put the file at *path* under *key* unless something is there; return whether it did."""
+        """Put the file at *path* under *key* unless something is there; return whether it did.
+
+        *sha256* is the file's, where it is known already: large files take long to read.
+        """
 
     def stored(self, key: str) -> Stored | None:
         """Read back all bytes under *key* and describe them, or return None."""
@@ -112,6 +121,7 @@ class LocalStore:
         path: Path,
         *,
         content_type: str,  # noqa: ARG002 - the server tells it from the name
+        sha256: str | None = None,  # noqa: ARG002 - a directory keeps none
         on_bytes: OnBytes = ignore_bytes,
     ) -> bool:
         """Put a file under *key* unless something is there."""

@@ -45,13 +45,15 @@ T = TypeVar("T")
 class Upload:
     """A release that is to be published: its *files* are in *directory*.
 
-    *parallel* is how many are transferred at a time.
+    *parallel* is how many are transferred at a time. *checked* are those of the files that were
+    seen to be in the directory as they should; others are read again before they are put.
     """
 
     signed: SignedRelease
     files: tuple[Artifact, ...]
     directory: Path
     parallel: int
+    checked: frozenset[Artifact] = frozenset()
 
     def key(self, artifact: Artifact) -> str:
         """Return where in a store a file is."""
@@ -165,8 +167,10 @@ def _put(
     """Put one file unless it is there; *there* is what the release's directory already has."""
     key, path = upload.key(artifact), upload.directory / artifact.filename
     if key not in there:
-        _require_same(store, key, path, artifact)
-        if store.put_new(key, path, content_type=CONTENT_TYPES[artifact.kind]):
+        if artifact not in upload.checked:
+            _require_same(store, key, path, artifact)
+        kind = CONTENT_TYPES[artifact.kind]
+        if store.put_new(key, path, content_type=kind, sha256=artifact.sha256):
             return artifact
     found = store.stored(key)
     if found is None:

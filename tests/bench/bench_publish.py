@@ -301,7 +301,8 @@ def signed_upload(bench: Bench, manifest: Manifest, directory: Path) -> Upload:
     )
     bench.manifests[manifest.release] = manifest
     files = release_files(manifest, signed)
-    return Upload(signed=signed, files=files, directory=directory, parallel=4)
+    checked = frozenset(files)
+    return Upload(signed=signed, files=files, directory=directory, parallel=4, checked=checked)
 
 
 @contextmanager

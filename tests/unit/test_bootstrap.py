@@ -191,6 +191,7 @@ class ClosedStore(LocalStore):
         path: Path,  # noqa: ARG002
         *,
         content_type: str,  # noqa: ARG002
+        sha256: str | None = None,  # noqa: ARG002
         on_bytes: OnBytes = ignore_bytes,  # noqa: ARG002
     ) -> bool:
         """Refuse."""

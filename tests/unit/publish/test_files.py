@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context
+from pipeline.effects.files import sha256_of
 from pipeline.effects.process import Completed, ProcessRunner, Tool
 from pipeline.effects.store import LocalStore, OnBytes, Stored, Tagged, ignore_bytes
 from pipeline.errors import FetchBackError, ImmutableNameError, SignatureError, StoreError
@@ -120,11 +121,20 @@ class NotingStore(LocalStore):
         self.looked: list[str] = []
 
     def put_new(
-        self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str,
+        sha256: str | None = None,
+        on_bytes: OnBytes = ignore_bytes,
     ) -> bool:
-        """Note it and put it."""
+        """Note it and put it; the digest that is told is the file's."""
+        assert sha256 == sha256_of(path)
         self.put.append((key, content_type))
-        return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
+        return super().put_new(
+            key, path, content_type=content_type, sha256=sha256, on_bytes=on_bytes
+        )
 
     def stored(self, key: str) -> Stored | None:
         """Note it and read it back."""
@@ -272,10 +282,18 @@ def test_as_many_files_are_put_at_a_time_as_the_channel_says(case: Case, directo
 
     class Meeting(NotingStore):
         def put_new(
-            self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+            self,
+            key: str,
+            path: Path,
+            *,
+            content_type: str,
+            sha256: str | None = None,
+            on_bytes: OnBytes = ignore_bytes,
         ) -> bool:
             meeting.wait()
-            return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
+            return super().put_new(
+                key, path, content_type=content_type, sha256=sha256, on_bytes=on_bytes
+            )
 
     store = Meeting(case.stores[0].root)
     site = replace(case.sites[0], store=store)
@@ -292,12 +310,20 @@ def test_as_many_files_are_put_at_a_time_as_the_channel_says(case: Case, directo
 def test_the_first_file_that_cannot_be_put_ends_it(case: Case, directory: Path) -> None:
     class Full(NotingStore):
         def put_new(
-            self, key: str, path: Path, *, content_type: str, on_bytes: OnBytes = ignore_bytes
+            self,
+            key: str,
+            path: Path,
+            *,
+            content_type: str,
+            sha256: str | None = None,
+            on_bytes: OnBytes = ignore_bytes,
         ) -> bool:
             if len(self.put) == 1:
                 msg = "no space left"
                 raise StoreError(msg)
-            return super().put_new(key, path, content_type=content_type, on_bytes=on_bytes)
+            return super().put_new(
+                key, path, content_type=content_type, sha256=sha256, on_bytes=on_bytes
+            )
 
     store = Full(case.stores[0].root)
     site = replace(case.sites[0], store=store)
