@@ -65,13 +65,13 @@ def verify(session: nox.Session) -> None:
 
 @nox.session(tags=["release"])
 def sign(session: nox.Session) -> None:
-    """Write the manifest, SHA256SUMS and its signature."""
+    """Write the manifest, the provenance, SHA256SUMS and its signature."""
     pipeline(session, "sign")
 
 
 @nox.session(tags=["release"])
 def publish(session: nox.Session) -> None:
-    """Put the files into the store and read them back; no event, no index."""
+    """Put the files into the store and fetch them back; no event, no index."""
     pipeline(session, "publish")
 
 

@@ -35,7 +35,7 @@ STAGE_VERBS: Final = {
     Stage.PACKAGE: "make the archives, without network",
     Stage.VERIFY: "check the archives' bytes by every gate",
     Stage.SIGN: "write the manifest, the provenance, SHA256SUMS and its signature",
-    Stage.PUBLISH: "put the files into the store and read them back",
+    Stage.PUBLISH: "put the files into the store and fetch them back",
     Stage.LEDGER: "record the release in the ledger",
 }
 
