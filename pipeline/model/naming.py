@@ -22,6 +22,7 @@ VERSIONS_INDEX: Final = "versions.json"
 UV_INDEX: Final = "uv.json"
 LEDGER_KEY: Final = "ledger.json"
 LEDGER_PREFIX: Final = "ledger"
+PAGE_NAME: Final = "index.html"
 INDEX_DIRECTORIES: Final = ("definitions", "latest", "nightly")
 """What a product's directory has besides releases: directories that hold indexes only."""
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"

@@ -98,12 +98,15 @@ def append(
     It is asked again for the newer state when somebody else was first.
 
     Raises:
+        LedgerError: the store has none, but had one; or as it is read.
         ConflictError: others kept writing; nothing was lost, run again.
         UncertainError: the store kept losing its answers; run again, which looks what is there.
     """
     sent: Event | None = None
     for attempt in range(ATTEMPTS):
         read = read_ledger(store, notary)
+        if attempt == 0 and read.tag is None:
+            _require_new(store)
         if sent is not None and _has(store, read.ledger, sent):
             return read, sent  # the answer was lost, the event was not
         event = decide(read.state)
@@ -168,6 +171,20 @@ def _has(store: Store, ledger: Ledger, event: Event) -> bool:
         if segment.first <= event.sequence <= segment.last:
             return event in _segment_events(store, segment)
     return event in ledger.events
+
+
+def _require_new(store: Store) -> None:
+    """Refuse to begin a ledger where there was one: its releases would be forgotten."""
+    left = store.read(naming.PAGE_NAME) is not None or store.sizes(naming.LEDGER_PREFIX)
+    # Both come after a ledger, which somebody else may have begun since it was looked for.
+    if left and store.read(LEDGER_KEY) is None:
+        msg = (
+            f"{store.address}: {LEDGER_KEY}: is not there, but the store is not new: it has what "
+            f"only comes after a ledger ({naming.PAGE_NAME} or {naming.LEDGER_PREFIX}/). Nothing "
+            "was written. Is it the right directory or prefix, and mounted? If the ledger is "
+            f"lost, restore {LEDGER_KEY} from a mirror or a copy."
+        )
+        raise LedgerError(msg)
 
 
 def _replaced(store: Store, notary: Notary, read: Read, event: Event) -> Read:

@@ -24,7 +24,6 @@ from pipeline.publish.projections.selection import (
 from pipeline.publish.projections.yanked import YANKED_LIST
 from pipeline.publish.view import Document, View
 
-PAGE: Final = "index.html"
 INDEXES: Final = (
     (naming.VERSIONS_INDEX, "every release, in the form of upstream's list"),
     (naming.UV_INDEX, "download metadata for uv"),
@@ -91,9 +90,10 @@ def pages(view: View) -> dict[str, Document]:
         return {}
     newest = [row for product in view.products for row in _newest(view, product)]
     top = rendered("pages/top.html.jinja", {"products": view.products, "newest": newest})
-    found = {PAGE: text_document(top, HTML_TYPE)}
+    found = {naming.PAGE_NAME: text_document(top, HTML_TYPE)}
     for product in view.products:
-        found[f"{product}/{PAGE}"] = text_document(_product_page(view, product), HTML_TYPE)
+        page = text_document(_product_page(view, product), HTML_TYPE)
+        found[f"{product}/{naming.PAGE_NAME}"] = page
     return found
 
 

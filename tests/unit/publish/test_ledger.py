@@ -5,13 +5,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.effects.store import LocalStore
+from pipeline.effects.store import LocalStore, Tagged
 from pipeline.errors import (
     ConflictError,
     EventError,
@@ -233,6 +233,82 @@ def test_a_tag_follows_the_ledger(store: LocalStore) -> None:
 
     assert first is not None
     assert read(store).tag not in {None, first}
+
+
+# --- a ledger that is lost ------------------------------------------------------------------
+
+
+def put(store: LocalStore, key: str) -> None:
+    """Put something into the store."""
+    store.replace(key, b"{}", tag=None, content_type=JSON)
+
+
+@pytest.mark.parametrize("key", ["index.html", "ledger/state-00000064-0123456789abcdef.json"])
+def test_a_lost_ledger_is_not_taken_for_a_new_store(store: LocalStore, key: str) -> None:
+    put(store, key)
+    before = files(store)
+
+    with pytest.raises(LedgerError, match=r"store: ledger\.json: is not there, but .* mirror"):
+        add(store, release(1))
+
+    assert files(store) == before
+
+
+def test_a_ledger_that_is_lost_is_not_asked_for_a_release(store: LocalStore) -> None:
+    put(store, "index.html")
+
+    with pytest.raises(LedgerError, match="is not there"):
+        add(store, yank("pypy", "pypy3.11-v7.3.23", STAMP))
+
+
+def test_files_of_a_first_publication_that_was_killed_do_not_stop_the_next(
+    store: LocalStore,
+) -> None:
+    put(store, "pypy/pypy3.11-v7.3.1/SHA256SUMS")
+
+    _, event = add(store, release(1))
+
+    assert event is not None
+
+
+def test_an_index_that_came_with_the_first_ledger_meanwhile_stops_nobody(tmp_path: Path) -> None:
+    class FirstElsewhere(LocalStore):
+        """A store that somebody else publishes to first, after it was found to have no ledger."""
+
+        def read(self, key: str) -> Tagged | None:
+            present = super().read(key)
+            if key == "ledger.json" and present is None:
+                add(LocalStore(self.root), release(1))
+                put(LocalStore(self.root), "index.html")
+            return present
+
+    store = FirstElsewhere(tmp_path / "store")
+
+    after, _ = add(store, release(2))
+
+    assert versions(after.state) == ["7.3.1", "7.3.2"]
+
+
+def test_a_ledger_that_is_there_is_read_once(tmp_path: Path) -> None:
+    class Counting(LocalStore):
+        """A store that notes what is asked of it."""
+
+        asked: ClassVar[list[str]] = []
+
+        def read(self, key: str) -> Tagged | None:
+            self.asked.append(key)
+            return super().read(key)
+
+        def sizes(self, prefix: str) -> dict[str, int]:
+            self.asked.append(prefix)
+            return super().sizes(prefix)
+
+    add(LocalStore(tmp_path / "store"), release(1))
+    store = Counting(tmp_path / "store")
+
+    append(store, FakeNotary(), lambda _state: None)
+
+    assert store.asked == ["ledger.json"]
 
 
 # --- others that write ----------------------------------------------------------------------
