@@ -14,7 +14,7 @@ from pipeline.publish.events import Stamp
 from pipeline.publish.ledger import read_ledger
 from pipeline.publish.project import project
 from pipeline.publish.prune import last_pruned, record_pruned, release_files, remove_files
-from pipeline.publish.retention import judgements
+from pipeline.publish.retention import judgements, require_known
 from pipeline.publish.sites import OpenChannel
 
 
@@ -33,6 +33,7 @@ def _run_prune(arguments: argparse.Namespace, console: Console) -> int:
     channel = reading_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
     policy = channel.config.retention
     state = read_ledger(channel.store, channel.notary).state
+    require_known(state, policy)
     judged = judgements(state, policy, ctx.now())
     old = tuple(item.release for item in judged if item.reason is None)
     _show_going(ctx, channel, old)

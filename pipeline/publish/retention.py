@@ -11,13 +11,17 @@ lead; what the channel names in ``keep``; and what was ever staged or promoted.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from pipeline.errors import EventError, suggestion
 from pipeline.model.configs import RetentionConfig
 from pipeline.model.ledger import Release, State, nightly_order
 
 NIGHTLY = "nightly"
+NEAR: Final = 5
+"""So many names are shown to who misspelt one."""
 
 
 class Reason(StrEnum):
@@ -65,6 +69,23 @@ def judgements(state: State, policy: RetentionConfig, now: datetime) -> tuple[Ju
         return next((why for why, holds in reasons.items() if holds), None)
 
     return tuple(Judgement(item, reason(item)) for item in nightlies)
+
+
+def require_known(state: State, policy: RetentionConfig) -> None:
+    """Refuse a name in ``keep`` that nothing was published under: what it means would go.
+
+    Raises:
+        EventError: there is one.
+    """
+    known = {item.name for item in state.releases}
+    for name in policy.keep:
+        if name not in known:
+            near = get_close_matches(name, sorted(known), n=NEAR, cutoff=0)
+            msg = (
+                f"channels.toml: key nightly.retention.keep: {name} was never published, so "
+                f"nothing is pruned. {suggestion(name, near)}"
+            )
+            raise EventError(msg)
 
 
 def _newest(nightlies: Iterable[Release]) -> frozenset[int]:

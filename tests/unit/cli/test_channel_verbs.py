@@ -397,6 +397,37 @@ def test_where_nothing_is_old_nothing_is_done(command: Command) -> None:
     assert "nothing to prune" in command.message()
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_misspelt_name_in_keep_stops_the_pruning(
+    command: Command, options: tuple[str, ...]
+) -> None:
+    """Else the nightly that it should keep would be gone."""
+    old = command.nightly(102).manifest.release
+    command.nightly(101)
+    keep_only(command, old.replace("nightly", "nigthly"))
+
+    status = command.run("prune", *options)
+
+    assert status == EventError.exit_code
+    assert f"Did you mean '{old}'?" in command.message()
+    assert command.state.sequence == 2
+
+
+def test_what_was_pruned_may_stay_in_keep(command: Command) -> None:
+    old = command.nightly(102).manifest.release
+    command.nightly(101)
+    command.run("prune")
+    keep_only(command, old)
+
+    assert command.run("prune") == 0
+
+
+def keep_only(command: Command, name: str) -> None:
+    """Name a nightly in the channel's keep."""
+    channels = command.world.ctx.root / "translation_configs" / "channels.toml"
+    replace_text(channels, "[nightly]", f'[nightly]\nretention = {{ keep = ["{name}"] }}')
+
+
 # --- reconcile --------------------------------------------------------------------------------
 
 
