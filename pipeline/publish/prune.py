@@ -11,21 +11,36 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.effects.store import Store
 from pipeline.errors import EventError, StoreError
 from pipeline.model import naming
-from pipeline.model.ledger import Release, State
+from pipeline.model.ledger import Event, Release, State
 from pipeline.publish.events import Stamp, pruning
-from pipeline.publish.ledger import append, read_ledger
-from pipeline.publish.retention import NIGHTLY
+from pipeline.publish.ledger import Decide, append, read_ledger
+from pipeline.publish.retention import NIGHTLY, to_prune
 from pipeline.publish.sites import OpenChannel
 
 
 def record_pruned(channel: OpenChannel, releases: Iterable[Release], stamp: Stamp) -> State:
-    """Append the events that give the releases' files up; return the state after them."""
+    """Append the events that give the releases' files up; return the state after them.
+
+    One that is to stay by now is left out: that a newer one was yanked meanwhile may make it the
+    newest that is offered.
+    """
     state = read_ledger(channel.store, channel.notary).state
     for release in releases:
-        decide = pruning(release.published.product, release.name, stamp)
-        read, _ = append(channel.store, channel.notary, decide)
+        read, _ = append(channel.store, channel.notary, _pruning(channel, release, stamp))
         state = read.state
     return state
+
+
+def _pruning(channel: OpenChannel, release: Release, stamp: Stamp) -> Decide:
+    decide_anyway = pruning(release.published.product, release.name, stamp)
+
+    def decide(state: State) -> Event | None:
+        event = decide_anyway(state)
+        going = to_prune(state, channel.config.retention, stamp.at)
+        place = release.published.sequence
+        return event if any(item.published.sequence == place for item in going) else None
+
+    return decide
 
 
 def last_pruned(state: State) -> tuple[Release, ...]:

@@ -19,10 +19,9 @@ from pipeline.model.ledger import (
 )
 from pipeline.model.naming import LEDGER_KEY
 from pipeline.publish.audit import Audit, Fault, agrees, audit, listing_faults, whole_state
-from pipeline.publish.events import Stamp, unyank, yank
+from pipeline.publish.events import Stamp, pruning, unyank, yank
 from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.project import project
-from pipeline.publish.prune import record_pruned
 from pipeline.publish.repair import repair
 from pipeline.publish.sites import OpenChannel, Site
 from tests.factories import NOON, later, make_event, make_nightly, make_state
@@ -134,7 +133,7 @@ def test_files_of_a_pruned_nightly_are_found_and_removed(
     world: World, channel: OpenChannel
 ) -> None:
     state = read_ledger(channel.store, channel.notary).state
-    record_pruned(channel, state.releases[1:2], LATER)
+    append(channel.store, channel.notary, pruning("demo", state.releases[1].name, LATER))
     project(world.ctx.config, channel.sites, channel.notary)
     directory = f"demo/{state.releases[1].name}"
 

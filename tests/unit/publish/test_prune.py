@@ -1,5 +1,6 @@
 """Pruning: events first, then files; only files of pruned nightlies, on every site."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from pipeline.effects.store import LocalStore
 from pipeline.errors import EventError, StoreError
+from pipeline.model.configs import RetentionConfig
 from pipeline.model.ledger import Event, Pruned, State, replay
 from pipeline.plan import channel_config
-from pipeline.publish.events import Stamp
-from pipeline.publish.ledger import read_ledger
+from pipeline.publish.events import Stamp, yank
+from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.prune import last_pruned, record_pruned, removable_keys, remove_files
+from pipeline.publish.retention import to_prune
 from pipeline.publish.sites import OpenChannel, Site
 from tests.factories import BASE_URL, NOON, later, make_config, make_event, make_nightly, make_state
 from tests.fakes import FakeNotary
@@ -27,6 +30,7 @@ def channel(tmp_path: Path) -> OpenChannel:
         for name in ("first", "mirror")
     )
     config = channel_config(make_config(), "nightly")
+    config = config.model_copy(update={"retention": RetentionConfig(days=30, weeks=0)})
     return OpenChannel(config=config, sites=sites, notary=FakeNotary())
 
 
@@ -89,6 +93,29 @@ def test_pruning_again_appends_nothing(
 
     assert len(nightlies) == 3
     assert again == first
+
+
+def test_a_yank_that_comes_meanwhile_saves_the_nightly_that_is_then_the_newest(
+    channel: OpenChannel, nightlies: list[HandMade]
+) -> None:
+    newest = nightlies[-1].manifest.release
+
+    class Busy(LocalStore):
+        """A store in which the newest is yanked just before the first event of the pruning."""
+
+        def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
+            other = LocalStore(self.root)
+            append(other, channel.notary, yank("demo", newest, LATER))
+            super().replace(key, data, tag=tag, content_type=content_type)
+
+    state = read_ledger(channel.store, channel.notary).state
+    chosen = to_prune(state, channel.config.retention, LATER.at)
+    site = replace(channel.sites[0], store=Busy(Path(channel.store.address)))
+
+    after = record_pruned(replace(channel, sites=(site,)), chosen, LATER)
+
+    assert [item.name for item in chosen] == [made.manifest.release for made in nightlies[:2]]
+    assert [item.pruned is not None for item in after.releases] == [True, False, False]
 
 
 def test_files_of_a_nightly_that_is_not_pruned_stay(
