@@ -24,7 +24,7 @@ from pipeline.effects.context import Context
 from pipeline.model.ledger import Event, Release, State, replay
 from pipeline.publish import events
 from pipeline.publish.copies import copy_releases
-from pipeline.publish.events import Stamp
+from pipeline.publish.events import Stamp, existing
 from pipeline.publish.ledger import Decide, append, read_ledger
 from pipeline.publish.offers import meant, offers
 from pipeline.publish.project import project
@@ -159,7 +159,7 @@ def _apply(change: _Change, release: Release, make: MakeDecide) -> None:
         read, event = append(channel.store, channel.notary, decide)
         now = read.state
         project(ctx.config, channel.sites, channel.notary)
-    _show(change, release.name, event, now)
+    _show(change, existing(now, release.published.product, release.name), event, now)
     if channel.github is not None and not ctx.dry_run:
         tuple(copy_releases(ctx, channel, now, channel.github, _touched(change, release, now)))
 
@@ -171,14 +171,14 @@ def _touched(change: _Change, release: Release, now: State) -> set[str]:
     return {release.name, *newest}
 
 
-def _show(change: _Change, name: str, event: Event | None, now: State) -> None:
+def _show(change: _Change, release: Release, event: Event | None, now: State) -> None:
     console = change.ctx.console
     if event is None:
-        console.line(f"{name}: {_said(now, name)}; nothing to do")
+        console.line(f"{release.name}: {_said(release)}; nothing to do")
     else:
         would = "would be " if change.ctx.dry_run else ""
-        console.line(f"{name} {would}{event.event}: {event.reason}")
-    rows = offers(change.state, now, meant(now, name).published.interpreter)
+        console.line(f"{release.name} {would}{event.event}: {event.reason}")
+    rows = offers(change.state, now, release.published.interpreter)
     console.table(
         "What clients get",
         ("interpreter", "channel", "before", "would get" if change.ctx.dry_run else "now"),
@@ -189,9 +189,8 @@ def _show(change: _Change, name: str, event: Event | None, now: State) -> None:
             console.warn(f"{row.interpreter}: there is no {row.channel} to offer instead")
 
 
-def _said(state: State, name: str) -> str:
+def _said(release: Release) -> str:
     """Say how a release stands, for a command that has nothing to do."""
-    release = meant(state, name)
     if release.yanked is not None:
         event = release.yanked
         return f"was yanked on {event.at:%Y-%m-%d} by {event.by} ({event.reason})"

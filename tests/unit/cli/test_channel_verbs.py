@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -244,6 +244,25 @@ def test_a_yank_reaches_the_copies_of_both_releases_that_it_is_about(
 
     assert status == 0
     assert copied == [{"toy-v3.0.0", "toy-v2.0.0"}]
+
+
+@pytest.mark.parametrize("verb", [("yank", *REASON), ("unyank",)])
+def test_a_name_of_two_products_is_changed_in_the_one_that_was_named(
+    command: Command,
+    copied: list[set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    command.publish(command.maker.release())
+    other = replace(command.maker, directory=command.maker.directory / "other")
+    command.publish(other.release(product="other"))
+
+    status = command.run(verb[0], "other/toy-v1.0.0", *verb[1:])
+
+    assert status == 0
+    assert [item.yanked is not None for item in command.state.releases] == [False, len(verb) > 1]
+    assert copied == [{"toy-v1.0.0"}]
 
 
 @pytest.mark.parametrize(
