@@ -13,6 +13,7 @@ from pipeline.model.versions import InterpreterVersion
 
 NATIVE: Final = "native"
 LONGEST_REASON: Final = 1000
+LARGEST_PORT: Final = 65535
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - no other name
 RunVerb: TypeAlias = Callable[[argparse.Namespace, Console], int]
@@ -142,7 +143,18 @@ def reason(text: str) -> str:
     if not 0 < len(stripped) <= LONGEST_REASON:
         msg = f"a reason has 1 to {LONGEST_REASON} characters"
         raise argparse.ArgumentTypeError(msg)
+    if not stripped.isprintable():
+        msg = "a reason is one line of text: it has a character that cannot be shown, or no UTF-8"
+        raise argparse.ArgumentTypeError(msg)
     return stripped
+
+
+def port(text: str) -> int:
+    """Read the number of a TCP port; 0 is any that is free."""
+    if not (text.isdecimal() and int(text) <= LARGEST_PORT):
+        msg = f"{text} is no port: 0 to {LARGEST_PORT}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def interpreter_version(text: str) -> InterpreterVersion:

@@ -12,6 +12,7 @@ from pipeline.cli.options import (
     add_examples,
     add_store,
     add_verb,
+    port,
 )
 from pipeline.cli.ports import chosen_channel, make_context, open_channel, reading_channel
 from pipeline.effects.console import Console
@@ -108,7 +109,7 @@ def _add_serve(verbs: Verbs) -> None:
     parser = add_verb(verbs, "serve", "serve a store over HTTP, for trying out", _run_serve)
     add_channel(parser)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    parser.add_argument("--port", type=int, default=8377, help="default: %(default)s")
+    parser.add_argument("--port", type=port, default=8377, help="default: %(default)s")
     add_store(parser)
 
 

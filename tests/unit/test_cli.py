@@ -698,6 +698,25 @@ def test_a_store_is_served_until_ctrl_c(command: Command, server: list[object]) 
     assert "python -m pipeline reconcile --store" in message
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_there_is_not_is_refused(
+    command: Command, server: list[object], port: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.run("serve", "--port", port)
+
+    assert caught.value.code == 2
+    assert f"{port} is no port: 0 to 65535" in command.message()
+    assert server == []
+
+
+@pytest.mark.parametrize("port", [0, 65535])
+def test_any_port_may_be_served_at(command: Command, server: list[object], port: int) -> None:
+    command.run("serve", "--port", str(port))
+
+    assert server[0] == (command.world.ctx.root / "out" / "store", "127.0.0.1", port)
+
+
 def test_a_server_that_fits_the_indexes_says_nothing_of_them(
     command: Command, server: list[object], tmp_path: Path
 ) -> None:

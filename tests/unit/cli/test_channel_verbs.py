@@ -202,14 +202,22 @@ def test_what_was_never_published_cannot_be_yanked(command: Command) -> None:
         ["toy", "1.0", *REASON],
         ["toy", "1.0.0", "--reason", "  "],
         ["toy", "1.0.0", "--reason", "x" * 1001],
+        ["toy", "1.0.0", "--reason", "it \x1b[31mcrashes"],
+        ["toy", "1.0.0", "--reason", "it crashes \udcff"],
     ],
-    ids=["without reason", "no version", "empty reason", "long reason"],
+    ids=["without reason", "no version", "empty reason", "long reason", "escape", "no UTF-8"],
 )
 def test_a_wrong_yank_is_refused_before_anything_is_read(command: Command, argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.run("yank", *argv)
 
     assert caught.value.code == 2
+
+
+def test_a_reason_may_be_in_any_language(command: Command) -> None:
+    command.publish(command.maker.release())
+
+    assert command.run("yank", "toy", "1.0.0", "--reason", "stürzt ab: 崩溃 💥") == 0
 
 
 @pytest.fixture
