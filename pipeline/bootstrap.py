@@ -9,7 +9,7 @@ from pipeline.errors import DigestMismatchError, SourceError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.configs import InterpreterConfig, ReleaseBootstrap
-from pipeline.model.ledger import Published, State
+from pipeline.model.ledger import Published, State, version_order
 from pipeline.model.records import BootstrapRelease
 from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Job, Plan
@@ -61,7 +61,7 @@ def newest_release(
             'translation.bootstrap = { kind = "image" }.'
         )
         raise SourceError(msg)
-    return max(found, key=lambda item: item[0].interpreter_version)
+    return max(found, key=lambda item: version_order(item[0]))
 
 
 def _wanted(job: Job) -> ReleaseBootstrap | None:

@@ -166,7 +166,8 @@ def _apply(change: _Change, release: Release, make: MakeDecide) -> None:
 
 def _touched(change: _Change, release: Release, now: State) -> set[str]:
     """Return the releases whose copies may have to change: which one is the newest changes too."""
-    rows = offers(change.state, now, release.published.interpreter)
+    event = release.published
+    rows = offers(change.state, now, event.product, event.interpreter)
     newest = {item.name for row in rows for item in (row.before, row.now) if item is not None}
     return {release.name, *newest}
 
@@ -178,7 +179,8 @@ def _show(change: _Change, release: Release, event: Event | None, now: State) ->
     else:
         would = "would be " if change.ctx.dry_run else ""
         console.line(f"{release.name} {would}{event.event}: {event.reason}")
-    rows = offers(change.state, now, release.published.interpreter)
+    published = release.published
+    rows = offers(change.state, now, published.product, published.interpreter)
     console.table(
         "What clients get",
         ("interpreter", "channel", "before", "would get" if change.ctx.dry_run else "now"),

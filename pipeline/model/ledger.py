@@ -16,7 +16,7 @@ from pipeline.model.artifacts import Artifact
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.configs import Channel, Fingerprint
 from pipeline.model.records import Revision
-from pipeline.model.versions import VersionField
+from pipeline.model.versions import InterpreterVersion, VersionField, numbers
 
 SEGMENT: Final = 64
 """After so many events the ledger's own list is sealed."""
@@ -270,20 +270,34 @@ def nightly_order(event: Published) -> tuple[int, int]:
     return event.source.number or 0, event.sequence
 
 
-def newest_nightly(state: State, interpreter: str) -> Published | None:
-    """Return the newest nightly of *interpreter* that clients may be led to, or None."""
-    offered = (item.published for item in _nightlies(state, interpreter) if item.is_offered)
-    return max(offered, key=nightly_order, default=None)
+def version_order(event: Published) -> tuple[InterpreterVersion, tuple[int, ...], str]:
+    """Return what releases are ordered by: never by time, so a backport is not the newest."""
+    return event.interpreter_version, numbers(event.language_version), event.release
+
+
+def newest_final(releases: Iterable[Release]) -> Release | None:
+    """Return the newest final one of *releases* that clients are led to, or None."""
+    found = (item for item in releases if item.is_offered and item.published.channel == "release")
+    finals = (item for item in found if item.published.stable)
+    return max(finals, key=lambda item: version_order(item.published), default=None)
+
+
+def newest_nightly(releases: Iterable[Release]) -> Release | None:
+    """Return the newest nightly of *releases* that clients are led to, or None.
+
+    Of old nightlies the state has no files; nobody is led to those.
+    """
+    found = (item for item in releases if item.is_offered and item.published.channel == "nightly")
+    whole = (item for item in found if item.published.files)
+    return max(whole, key=lambda item: nightly_order(item.published), default=None)
 
 
 def last_nightly(state: State, interpreter: str) -> Published | None:
     """Return the newest nightly of *interpreter* whose files are there, also a yanked one."""
-    kept = (item.published for item in _nightlies(state, interpreter) if item.pruned is None)
+    kept = (
+        item.published
+        for item in state.releases
+        if (item.published.channel, item.published.interpreter) == ("nightly", interpreter)
+        and item.pruned is None
+    )
     return max(kept, key=nightly_order, default=None)
-
-
-def _nightlies(state: State, interpreter: str) -> Iterable[Release]:
-    for item in state.releases:
-        event = item.published
-        if event.channel == "nightly" and event.interpreter == interpreter:
-            yield item

@@ -136,6 +136,11 @@ def version_of_tag(pattern: str, tag: str) -> InterpreterVersion | None:
         return None
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """Return what language versions, as ``3.11.15``, are ordered by."""
+    return tuple(int(part) for part in version.split("."))
+
+
 def _validated(value: Any) -> InterpreterVersion:
     if isinstance(value, InterpreterVersion):
         return value

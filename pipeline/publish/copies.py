@@ -17,7 +17,7 @@ from pipeline.effects.retry import RetryPolicy
 from pipeline.errors import DownloadError, FetchBackError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact
-from pipeline.model.ledger import Release, State
+from pipeline.model.ledger import Release, State, newest_final
 from pipeline.publish.github import PageChange, ReleasePage, publish_on_github
 from pipeline.publish.sites import OpenChannel, Site
 
@@ -58,7 +58,7 @@ def release_page(state: State, release: Release, base_url: str) -> ReleasePage:
         product=event.product,
         release=event.release,
         files=event.files,
-        is_newest=release is _newest(state),
+        is_newest=release is newest_final(copied_releases(state)),
         is_prerelease=not event.stable,
         notes=NOTES.format(
             interpreter=event.interpreter,
@@ -107,19 +107,6 @@ def _copy(ctx: Context, site: Site, page: ReleasePage, releases: Releases) -> Pa
         if change.is_none:
             step.skip("it is there already")
     return change
-
-
-def _newest(state: State) -> Release | None:
-    """Return the newest final release by version: the one that GitHub calls the latest."""
-    offered = (item for item in copied_releases(state) if item.is_offered and item.published.stable)
-    return max(
-        offered,
-        key=lambda item: (
-            item.published.interpreter_version,
-            tuple(map(int, item.published.language_version.split("."))),
-        ),
-        default=None,
-    )
 
 
 def _fetched(receive: Receive, key: str, artifact: Artifact, directory: Path) -> Path:

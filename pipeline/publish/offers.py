@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pipeline.errors import EventError, suggestion
 from pipeline.model.configs import Channel
-from pipeline.model.ledger import Release, State, nightly_order
+from pipeline.model.ledger import Release, State, newest_final, newest_nightly
 
 CHANNELS: tuple[Channel, ...] = ("release", "nightly")
 
@@ -41,20 +41,19 @@ def meant(state: State, name: str) -> Release:
     return found[0]
 
 
-def newest_offered(state: State, interpreter: str, channel: Channel) -> Release | None:
+def newest_offered(
+    state: State, interpreter: str, channel: Channel, product: str | None = None
+) -> Release | None:
     """Return what clients are led to: the newest final release, or the newest nightly, or None.
 
-    Releases are in the order of their versions: a backport does not become the newest.
+    Without *product* it may be of any.
     """
-    found = [
+    newest = newest_nightly if channel == "nightly" else newest_final
+    return newest(
         item
         for item in state.releases
-        if item.is_offered
-        and (item.published.interpreter, item.published.channel) == (interpreter, channel)
-        and (item.published.stable or channel == "nightly")
-    ]
-    order = _nightly_order if channel == "nightly" else _version_order
-    return max(found, key=order, default=None)
+        if item.published.interpreter == interpreter and product in {None, item.published.product}
+    )
 
 
 def interpreters(state: State) -> tuple[str, ...]:
@@ -62,25 +61,15 @@ def interpreters(state: State) -> tuple[str, ...]:
     return tuple(sorted({item.published.interpreter for item in state.releases}))
 
 
-def offers(before: State, now: State, interpreter: str) -> tuple[Offer, ...]:
+def offers(before: State, now: State, product: str, interpreter: str) -> tuple[Offer, ...]:
     """Return what clients of *interpreter* got and get, by channel; none where there is nothing."""
     found = (
         Offer(
             interpreter,
             channel,
-            newest_offered(before, interpreter, channel),
-            newest_offered(now, interpreter, channel),
+            newest_offered(before, interpreter, channel, product),
+            newest_offered(now, interpreter, channel, product),
         )
         for channel in CHANNELS
     )
     return tuple(offer for offer in found if (offer.before, offer.now) != (None, None))
-
-
-def _nightly_order(release: Release) -> tuple[tuple[int, ...], ...]:
-    return (nightly_order(release.published),)
-
-
-def _version_order(release: Release) -> tuple[tuple[int, ...], ...]:
-    event = release.published
-    language = tuple(int(part) for part in event.language_version.split("."))
-    return (tuple(event.interpreter_version), language, (event.sequence,))

@@ -231,7 +231,7 @@ def publish(store: WatchedStore, tmp_path: Path) -> Publish:
     def published(version: str, *platforms: str) -> Published:
         release = f"toy-v{version}"
         files = tuple(archive(release, platform) for platform in platforms or (X86_64,))
-        event = make_event("toy", version, product="toy", files=files)
+        event = make_event("toy", version, product="toy", files=files, language_version="1.0")
         append(store, FakeNotary(), lambda state: changed(event, sequence=state.sequence + 1))
         store.keys.clear()
         return event

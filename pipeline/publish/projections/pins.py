@@ -18,10 +18,10 @@ from pipeline.errors import ConfigError
 from pipeline.model.configs import PyPyPackage
 from pipeline.model.layout import extension_suffix
 from pipeline.model.ledger import Published
+from pipeline.model.versions import numbers
 from pipeline.publish.projections.documents import TOML_TYPE, json_document, text_document
 from pipeline.publish.projections.selection import (
     KNOWN_IMPLEMENTATIONS,
-    numbers,
     offered_finals,
     products_with,
     python_version,

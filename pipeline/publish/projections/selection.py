@@ -1,9 +1,15 @@
 """Which releases a projection speaks of, and in which order."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from pipeline.model.ledger import Published, Release, nightly_order
+from pipeline.model.ledger import (
+    Published,
+    Release,
+    newest_final,
+    newest_nightly,
+    version_order,
+)
 from pipeline.publish.view import View
 
 KNOWN_IMPLEMENTATIONS: Final = frozenset({"pypy"})
@@ -12,15 +18,7 @@ KNOWN_IMPLEMENTATIONS: Final = frozenset({"pypy"})
 
 def newest_first(releases: Iterable[Release]) -> list[Release]:
     """Order by version, never by when something was published: a backport is not the newest."""
-    return sorted(
-        releases,
-        key=lambda item: (
-            item.published.interpreter_version,
-            numbers(item.published.language_version),
-            item.name,
-        ),
-        reverse=True,
-    )
+    return sorted(releases, key=lambda item: version_order(item.published), reverse=True)
 
 
 def offered_releases(view: View, product: str) -> list[Release]:
@@ -39,26 +37,22 @@ def offered_finals(view: View, product: str) -> list[Release]:
 
 def newest_finals(view: View, product: str) -> dict[str, Release]:
     """Return the newest final release of each interpreter that has one, by interpreter."""
-    newest: dict[str, Release] = {}
-    for item in offered_finals(view, product):
-        newest.setdefault(item.published.interpreter, item)
-    return dict(sorted(newest.items()))
+    return _newest(view, product, newest_final)
 
 
 def newest_nightlies(view: View, product: str) -> dict[str, Release]:
-    """Return the newest good nightly of each interpreter that has one, by interpreter.
+    """Return the newest good nightly of each interpreter that has one, by interpreter."""
+    return _newest(view, product, newest_nightly)
 
-    Of old nightlies the state has no files; nobody is led to those.
-    """
-    newest: dict[str, Release] = {}
+
+def _newest(
+    view: View, product: str, choose: Callable[[Iterable[Release]], Release | None]
+) -> dict[str, Release]:
+    by_interpreter: dict[str, list[Release]] = {}
     for item in view.releases(product):
-        event = item.published
-        if not item.is_offered or event.channel != "nightly" or not event.files:
-            continue
-        present = newest.get(event.interpreter)
-        if present is None or nightly_order(event) > nightly_order(present.published):
-            newest[event.interpreter] = item
-    return dict(sorted(newest.items()))
+        by_interpreter.setdefault(item.published.interpreter, []).append(item)
+    newest = ((name, choose(by_interpreter[name])) for name in sorted(by_interpreter))
+    return {name: item for name, item in newest if item is not None}
 
 
 def products_with(view: View, implementations: frozenset[str]) -> list[str]:
@@ -83,8 +77,3 @@ def glibc_floors(event: Published) -> dict[str, str]:
 def python_version(event: Published) -> str:
     """Return the language version that names a line of releases: ``3.11``."""
     return ".".join(event.language_version.split(".")[:2])
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """Return what language versions are ordered by."""
-    return tuple(int(part) for part in version.split("."))

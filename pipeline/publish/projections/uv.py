@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from pipeline.model import naming
 from pipeline.model.ledger import Published
+from pipeline.model.versions import numbers
 from pipeline.publish.projections.documents import json_document
-from pipeline.publish.projections.selection import KNOWN_IMPLEMENTATIONS, numbers, offered_finals
+from pipeline.publish.projections.selection import KNOWN_IMPLEMENTATIONS, offered_finals
 from pipeline.publish.view import Document, View
 
 FULL_PYTHON_VERSION: Final = 3

@@ -14,12 +14,12 @@ from typing import Any
 
 from pipeline.model import naming
 from pipeline.model.ledger import Published, Release, nightly_order
+from pipeline.model.versions import numbers
 from pipeline.publish.projections.documents import json_document
 from pipeline.publish.projections.selection import (
     announced_on,
     glibc_floors,
     newest_nightlies,
-    numbers,
     offered_releases,
     python_version,
 )

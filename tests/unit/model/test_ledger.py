@@ -336,26 +336,26 @@ def test_compacting_loses_nothing_but_files_and_platforms() -> None:
         assert changed(now.published, **kept) == before.published
 
 
-# --- the newest nightly ---------------------------------------------------------------------
+# --- the newest -----------------------------------------------------------------------------
 
 
 def test_the_newest_nightly_has_the_highest_number() -> None:
-    state = make_state(*nightlies(2, 3, 1), make_nightly(9, "pypy3.10"), make_event())
+    state = make_state(*nightlies(2, 3, 1), make_event())
 
-    newest = newest_nightly(state, "pypy3.11")
+    newest = newest_nightly(state.releases)
 
     assert newest is not None
-    assert newest.source.number == 3
+    assert newest.published.source.number == 3
 
 
 def test_of_nightlies_of_one_number_the_last_is_the_newest() -> None:
     """The same commit may be built again, with another compiler for one."""
     first, second = make_nightly(1, release="n-1"), make_nightly(1, release="n-2")
 
-    newest = newest_nightly(make_state(first, second), "pypy3.11")
+    newest = newest_nightly(make_state(first, second).releases)
 
     assert newest is not None
-    assert newest.release == "n-2"
+    assert newest.name == "n-2"
 
 
 @pytest.mark.parametrize("kind", [Yanked, Pruned])
@@ -364,14 +364,14 @@ def test_a_nightly_that_is_not_offered_is_not_the_newest(
 ) -> None:
     old, new = nightlies(1, 2)
 
-    newest = newest_nightly(make_state(old, new, later(kind, new)), "pypy3.11")
+    newest = newest_nightly(make_state(old, new, later(kind, new)).releases)
 
     assert newest is not None
-    assert newest.source.number == 1
+    assert newest.published.source.number == 1
 
 
 def test_without_a_nightly_there_is_no_newest() -> None:
-    assert newest_nightly(make_state(make_event()), "pypy3.11") is None
+    assert newest_nightly(make_state(make_event()).releases) is None
 
 
 @pytest.mark.parametrize(("kind", "number"), [(Yanked, 2), (Pruned, 1)])

@@ -1,11 +1,16 @@
 """Which release people mean, and which one clients are led to."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
 
 from pipeline.errors import EventError
-from pipeline.model.ledger import Yanked
-from pipeline.publish.offers import interpreters, meant, newest_offered, offers
-from tests.factories import later, make_event, make_nightly, make_state
+from pipeline.model.ledger import KEPT_WHOLE, State, Yanked, compacted
+from pipeline.publish.offers import CHANNELS, interpreters, meant, newest_offered, offers
+from pipeline.publish.projections.latest import latest_of
+from tests.factories import later, make_event, make_nightly, make_state, make_view
+from tests.unit.publish.projections.histories import Drawn, drawn_histories, view_of
 
 
 def test_a_release_is_found_by_its_name() -> None:
@@ -78,12 +83,57 @@ def test_nightlies_are_in_the_order_of_their_numbers() -> None:
     assert newest.published.source.number == 20
 
 
+def led_to(state: State, product: str, interpreter: str) -> list[str | None]:
+    """Return the release and the nightly that the indexes lead to."""
+    view = replace(make_view(), state=state)
+    entry = latest_of(view, product).interpreters.get(interpreter)
+    found = (None, None) if entry is None else (entry.release, entry.nightly)
+    return [None if item is None else item.release for item in found]
+
+
+def told(state: State, product: str, interpreter: str) -> list[str | None]:
+    """Return the release and the nightly that people are told of."""
+    found = [newest_offered(state, interpreter, channel, product) for channel in CHANNELS]
+    return [None if item is None else item.name for item in found]
+
+
+@given(drawn_histories)
+def test_what_people_are_told_is_what_the_indexes_lead_to(drawn: list[Drawn]) -> None:
+    state = view_of(drawn).state
+
+    for name in interpreters(state):
+        assert told(state, "pypy", name) == led_to(state, "pypy", name)
+
+
+def test_of_equal_versions_people_are_told_the_one_that_the_indexes_lead_to() -> None:
+    state = make_state(make_event(release="pypy3.11-b"), make_event(release="pypy3.11-a"))
+
+    assert told(state, "pypy", "pypy3.11") == led_to(state, "pypy", "pypy3.11")
+
+
+def test_people_are_not_told_of_an_old_nightly_that_no_index_leads_to() -> None:
+    many = [make_nightly(number) for number in range(KEPT_WHOLE + 1)]
+    yanks = [later(Yanked, event) for event in many[1:]]
+    state = compacted(make_state(*many, *yanks))
+
+    assert told(state, "pypy", "pypy3.11") == led_to(state, "pypy", "pypy3.11") == [None, None]
+
+
+def test_a_products_release_is_not_told_of_as_anothers() -> None:
+    event, other = make_event(version="7.3.21"), make_event(version="7.3.23", product="other")
+    state = make_state(event, other)
+
+    (row,) = offers(state, make_state(event, other, later(Yanked, event)), "pypy", "pypy3.11")
+
+    assert (row.before, row.now) == (state.releases[0], None)
+
+
 def test_a_yank_leads_clients_to_the_one_before() -> None:
     old, new, nightly = make_event(version="7.3.21"), make_event(version="7.3.23"), make_nightly()
     before = make_state(old, new, nightly)
     now = make_state(old, new, nightly, later(Yanked, new))
 
-    release, of_nightlies = offers(before, now, "pypy3.11")
+    release, of_nightlies = offers(before, now, "pypy", "pypy3.11")
 
     assert (release.before, release.now) == (before.releases[1], before.releases[0])
     assert of_nightlies.before == of_nightlies.now
@@ -93,7 +143,7 @@ def test_a_channel_in_which_there_was_nothing_is_left_out() -> None:
     only = make_event()
     state = make_state(only)
 
-    rows = offers(state, make_state(only, later(Yanked, only)), "pypy3.11")
+    rows = offers(state, make_state(only, later(Yanked, only)), "pypy", "pypy3.11")
 
     assert [(row.channel, row.now) for row in rows] == [("release", None)]
 
