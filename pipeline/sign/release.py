@@ -118,33 +118,49 @@ def sign_release(
     """
     for artifact in manifest.files:
         _copy(archives[artifact.filename], stage.directory, artifact)
-    provenance_path = stage.directory / naming.provenance_name(manifest.release)
-    provenance_path.write_bytes(statement_json(statement))
-    provenance = describe(provenance_path, ArtifactKind.PROVENANCE, None)
-    manifest_path = stage.directory / naming.manifest_name(manifest.release)
-    manifest_path.write_bytes(pretty_json(manifest))
-    manifest_file = describe(manifest_path, ArtifactKind.MANIFEST, None)
-    checksums_path = stage.directory / naming.CHECKSUMS_NAME
-    checksums_path.write_bytes(checksums_text([*manifest.files, provenance, manifest_file]))
+    name, statement_data = naming.provenance_name(manifest.release), statement_json(statement)
+    provenance = _written(stage.directory, name, statement_data, ArtifactKind.PROVENANCE)
+    name, manifest_data = naming.manifest_name(manifest.release), pretty_json(manifest)
+    manifest_file = _written(stage.directory, name, manifest_data, ArtifactKind.MANIFEST)
+    listed = checksums_text([*manifest.files, provenance, manifest_file])
+    checksums = _written(stage.directory, naming.CHECKSUMS_NAME, listed, ArtifactKind.CHECKSUMS)
+    signature, public_key, fingerprint = _signed(ctx, config, stage, checksums)
+    return SignedRelease(
+        release=manifest.release,
+        product=manifest.product,
+        provenance=provenance,
+        manifest=manifest_file,
+        checksums=checksums,
+        signature=signature,
+        public_key=public_key,
+        fingerprint=fingerprint,
+        is_throw_away=config.key == QUICKSTART,
+    )
+
+
+def _signed(
+    ctx: Context, config: SigningConfig, stage: StageOutput, checksums: Artifact
+) -> tuple[Artifact, Artifact, str]:
+    """Sign the checksums and check it; return signature, public key and fingerprint."""
+    checksums_path = stage.directory / checksums.filename
     signature_path = stage.directory / naming.SIGNATURE_NAME
     with signing_keyring(ctx, config) as keyring:
         key = usable_key(keyring, config, ctx.now())
         stage.step.phase(f"sign with {key.fingerprint}")
         keyring.sign(checksums_path, signature_path, key.fingerprint)
         keyring.verify(checksums_path, signature_path, key.fingerprint)
-        public_key_path = stage.directory / naming.PUBLIC_KEY_NAME
-        public_key_path.write_bytes(keyring.public_key(key.fingerprint))
-    return SignedRelease(
-        release=manifest.release,
-        product=manifest.product,
-        provenance=provenance,
-        manifest=manifest_file,
-        checksums=describe(checksums_path, ArtifactKind.CHECKSUMS, None),
-        signature=describe(signature_path, ArtifactKind.SIGNATURE, None),
-        public_key=describe(public_key_path, ArtifactKind.PUBLIC_KEY, None),
-        fingerprint=key.fingerprint,
-        is_throw_away=config.key == QUICKSTART,
+        key_data = keyring.public_key(key.fingerprint)
+    public_key = _written(
+        stage.directory, naming.PUBLIC_KEY_NAME, key_data, ArtifactKind.PUBLIC_KEY
     )
+    signature = describe(signature_path, ArtifactKind.SIGNATURE, None)
+    return signature, public_key, key.fingerprint
+
+
+def _written(directory: Path, name: str, data: bytes, kind: ArtifactKind) -> Artifact:
+    path = directory / name
+    path.write_bytes(data)
+    return describe(path, kind, None)
 
 
 def release_files(manifest: Manifest, signed: SignedRelease) -> tuple[Artifact, ...]:
