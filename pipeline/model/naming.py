@@ -129,13 +129,18 @@ def release_prefix(product: str, release: str) -> str:
     return f"{product}/{release}"
 
 
+def is_key(text: str) -> bool:
+    """Whether *text* is a key that a store may hold; others' files may have other names."""
+    return _KEY.fullmatch(text) is not None
+
+
 def check_key(key: str) -> str:
     """Return *key* if it is one that a store may hold.
 
     Raises:
         ValueError: a component starts with a dot, or has a character that URLs or shells dislike.
     """
-    if _KEY.fullmatch(key) is None:
+    if not is_key(key):
         msg = f"{key!r} is not a store key"
         raise ValueError(msg)
     return key
