@@ -473,7 +473,7 @@ def test_what_is_not_yet_written_does_not_lie_beside_the_rest(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.replace("pypy/definitions/one", b"one", tag=None, content_type=JSON)
-    seen = []
+    seen: list[str] = []
 
     def look(_descriptor: int) -> None:
         seen.extend(path.name for path in (store.root / "pypy/definitions").iterdir())
@@ -485,8 +485,8 @@ def test_what_is_not_yet_written_does_not_lie_beside_the_rest(
 
 
 def test_a_pointer_leads_where_it_should_also_in_a_path_with_dots(tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    store = LocalStore(tmp_path / "work" / ".." / "store")
+    (tmp_path / "store").mkdir()
+    store = LocalStore(tmp_path / "store" / ".." / "store")
     put(store, tmp_path, file=b"file")
 
     store.point("demo/latest", "demo/file")
