@@ -16,13 +16,12 @@ from pipeline.errors import (
     ConflictError,
     LedgerError,
     PipelineError,
-    SignatureError,
     UncertainError,
 )
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger
-from pipeline.publish.ledger import JSON_TYPE, Read, read_ledger, signed_ledger, was_once
+from pipeline.publish.ledger import JSON_TYPE, Read, claimed_ledger, read_ledger, was_once
 from pipeline.publish.projections import projections
 from pipeline.publish.sites import Site
 from pipeline.publish.view import Document, Pointer, Projection, View
@@ -57,7 +56,7 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
         try:
             for site in sites:
                 if site.store is not sites[0].store:
-                    copied = _copy_ledger(site, sites[0].store, read, notary)
+                    copied = _copy_ledger(site, sites[0].store, read)
                     changed.update(dict.fromkeys(copied))
                 for address in _write_site(config, site, read):
                     changed[address] = None
@@ -168,13 +167,13 @@ def _write(store: Store, key: str, projection: Projection) -> bool:
             return True
 
 
-def _copy_ledger(site: Site, first: Store, read: Read, notary: Notary) -> Iterator[str]:
+def _copy_ledger(site: Site, first: Store, read: Read) -> Iterator[str]:
     """Give a mirror the ledger, sealed files first; one that has events of its own is refused."""
     present = site.store.read(naming.LEDGER_KEY)
     if not read.data:
         return
     if present is not None and present.data != read.data:
-        _require_copy(site.store, present.data, first, read, notary)
+        _require_copy(site.store, present.data, first, read)
     for key in _missing_sealed(site.store, read.ledger):
         _copy(first, site.store, key)
         yield _named(site, key)
@@ -184,11 +183,15 @@ def _copy_ledger(site: Site, first: Store, read: Read, notary: Notary) -> Iterat
         yield _named(site, naming.LEDGER_KEY)
 
 
-def _require_copy(mirror: Store, data: bytes, first: Store, read: Read, notary: Notary) -> None:
-    """Refuse a mirror to which somebody published; what nobody signed is only damaged."""
+def _require_copy(mirror: Store, data: bytes, first: Store, read: Read) -> None:
+    """Refuse a mirror to which somebody published, also with a key that is not trusted here.
+
+    What cannot be read is only damaged. The signature does not matter: it would say who wrote
+    the events, and no event may be lost.
+    """
     try:
-        ledger = signed_ledger(mirror, notary, data)
-    except (LedgerError, SignatureError):
+        ledger = claimed_ledger(data)
+    except LedgerError:
         return
     if not was_once(first, read.ledger, ledger):
         msg = (

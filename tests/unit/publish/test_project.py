@@ -491,6 +491,21 @@ def test_a_mirror_to_which_somebody_published_is_refused_and_left_as_it_is(
     assert (ledger_files(mirror), public(mirror)) == before
 
 
+def test_a_store_of_others_is_no_mirror_whoever_signed_its_ledger(site: Site, mirror: Site) -> None:
+    """Its key is not trusted here, but its events are sound, and they may be nowhere else."""
+    add(store_of(mirror), release(8))
+    path = Path(mirror.store.address, "ledger.json")
+    theirs = SignedLedger.model_validate_json(path.read_bytes())
+    signed = theirs.model_copy(update={"fingerprint": "B" * 40, "signature": "by them"})
+    path.write_bytes(canonical_json(signed))
+    before = path.read_bytes(), public(mirror)
+
+    with pytest.raises(LedgerError, match="has events that"):
+        write(site, mirror)
+
+    assert (path.read_bytes(), public(mirror)) == before
+
+
 def test_a_mirror_that_is_ahead_is_refused(site: Site, mirror: Site) -> None:
     """Somebody put an old ledger back into the store."""
     old = site.store.read("ledger.json")
