@@ -62,8 +62,7 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
                     changed[address] = None
         except (ConflictError, UncertainError):
             continue
-        present = sites[0].store.read(naming.LEDGER_KEY)
-        if (present.tag if present else None) == read.tag:
+        if _is_still(sites[0].store, read):
             return list(changed)
     msg = "the indexes: changed by others all the time. Run: python -m pipeline reconcile"
     raise ConflictError(msg)
@@ -187,18 +186,27 @@ def _require_copy(mirror: Store, data: bytes, first: Store, read: Read) -> None:
     """Refuse a mirror to which somebody published, also with a key that is not trusted here.
 
     What cannot be read is only damaged. The signature does not matter: it would say who wrote
-    the events, and no event may be lost.
+    the events, and no event may be lost. Another may have appended and copied since *read*.
     """
     try:
         ledger = claimed_ledger(data)
     except LedgerError:
         return
     if not was_once(first, read.ledger, ledger):
+        if not _is_still(first, read):
+            msg = f"{first.address}: {naming.LEDGER_KEY}: another appended to it. Run again."
+            raise ConflictError(msg)
         msg = (
             f"{mirror.address}: {naming.LEDGER_KEY}: has events that {first.address} has not, so "
             "it is no mirror of it. Nothing was written there: find out who published to it."
         )
         raise LedgerError(msg)
+
+
+def _is_still(store: Store, read: Read) -> bool:
+    """Whether the store's ledger is the one that was read."""
+    present = store.read(naming.LEDGER_KEY)
+    return (present.tag if present else None) == read.tag
 
 
 def _missing_sealed(store: Store, ledger: Ledger) -> Iterator[str]:

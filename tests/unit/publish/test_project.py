@@ -491,6 +491,31 @@ def test_a_mirror_to_which_somebody_published_is_refused_and_left_as_it_is(
     assert (ledger_files(mirror), public(mirror)) == before
 
 
+def test_an_event_that_another_copied_to_the_mirror_meanwhile_makes_it_no_other_ledger(
+    site: Site, mirror: Site
+) -> None:
+    """Another releaser appends and copies between our reading the ledger and copying it."""
+    write(site, mirror)
+
+    class Followed(LocalStore):
+        def sizes(self, prefix: str) -> dict[str, int]:
+            if meanwhile:
+                meanwhile.pop()()
+            return super().sizes(prefix)
+
+    def publish() -> None:
+        add(store_of(site), release(2))
+        write(site, mirror)
+
+    meanwhile = [publish]
+    ours = Site(store=Followed(Path(site.store.address)), base_url=FIRST)
+
+    write(ours, mirror)
+
+    assert ledger_files(mirror) == ledger_files(site)
+    assert (public(site), public(mirror)) == (expected(site, BOTH), expected(mirror, BOTH))
+
+
 def test_a_store_of_others_is_no_mirror_whoever_signed_its_ledger(site: Site, mirror: Site) -> None:
     """Its key is not trusted here, but its events are sound, and they may be nowhere else."""
     add(store_of(mirror), release(8))
