@@ -125,12 +125,20 @@ def append(
             sent = event
         except ConflictError:
             pass
-        pause(random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE)))  # noqa: S311 - no secret
+        pause(pause_before_next(attempt))
     msg = (
         f"{store.address}: {LEDGER_KEY}: could not be replaced {ATTEMPTS} times in a row. Nothing "
         "is lost: run again."
     )
     raise UncertainError(msg) if sent is not None else ConflictError(msg)
+
+
+def pause_before_next(attempt: int) -> float:
+    """Return after how many seconds what others were first to do is tried again.
+
+    It is random, so that two do not meet again, and grows with the *attempt*, counted from 0.
+    """
+    return random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE))  # noqa: S311 - no secret
 
 
 def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:

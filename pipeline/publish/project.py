@@ -5,6 +5,7 @@ ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,14 @@ from pipeline.errors import (
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger
-from pipeline.publish.ledger import JSON_TYPE, Read, claimed_ledger, read_ledger, was_once
+from pipeline.publish.ledger import (
+    JSON_TYPE,
+    Read,
+    claimed_ledger,
+    pause_before_next,
+    read_ledger,
+    was_once,
+)
 from pipeline.publish.projections import projections
 from pipeline.publish.sites import Site
 from pipeline.publish.view import Document, Pointer, Projection, View
@@ -40,7 +48,12 @@ class Wanted:
     directories: tuple[str, ...]
 
 
-def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
+def project(
+    config: Config,
+    sites: Sequence[Site],
+    notary: Notary,
+    pause: Callable[[float], None] = time.sleep,
+) -> list[str]:
     """Make every site's indexes what the first one's ledger says; return what had to change.
 
     The ledger is read again at the end: an event that came meanwhile must not be overwritten by
@@ -48,22 +61,25 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
 
     Raises:
         ConflictError: others kept writing; run again.
+        UncertainError: a store kept losing its answers; run again.
         LedgerError: a mirror has events of its own, so it is no copy.
     """
     changed: dict[str, None] = {}
-    for _ in range(ATTEMPTS):
-        read = read_ledger(sites[0].store, notary)
+    lost: UncertainError | None = None
+    for attempt in range(ATTEMPTS):
         try:
-            for site in sites:
-                if site.store is not sites[0].store:
-                    copied = _copy_ledger(site, sites[0].store, read)
-                    changed.update(dict.fromkeys(copied))
-                for address in _write_site(config, site, read):
-                    changed[address] = None
-        except (ConflictError, UncertainError):
-            continue
-        if _is_still(sites[0].store, read):
-            return list(changed)
+            read, lost = read_ledger(sites[0].store, notary), None
+            for address in _written(config, sites, read):
+                changed[address] = None
+            if _is_still(sites[0].store, read):
+                return list(changed)
+        except UncertainError as error:
+            lost = error
+        except ConflictError:
+            pass
+        pause(pause_before_next(attempt))
+    if lost is not None:
+        raise lost
     msg = "the indexes: changed by others all the time. Run: python -m pipeline reconcile"
     raise ConflictError(msg)
 
@@ -86,6 +102,14 @@ def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
         f"{product}/{name}" for product in view.products for name in naming.INDEX_DIRECTORIES
     )
     return Wanted(site=site, indexes=projections(view), directories=tuple(directories))
+
+
+def _written(config: Config, sites: Sequence[Site], read: Read) -> Iterator[str]:
+    """Write what is not as it should be; yield its addresses."""
+    for site in sites:
+        if site.store is not sites[0].store:
+            yield from _copy_ledger(site, sites[0].store, read)
+        yield from _write_site(config, site, read)
 
 
 def _write_site(config: Config, site: Site, read: Read) -> Iterator[str]:

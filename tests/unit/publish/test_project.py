@@ -128,7 +128,7 @@ def state_of(site: Site) -> State:
 
 def write(*sites: Site) -> list[str]:
     """Make the sites' indexes what the ledger says."""
-    return project(CONFIG, sites, FakeNotary())
+    return project(CONFIG, sites, FakeNotary(), lambda _seconds: None)
 
 
 def stale(*sites: Site) -> list[str]:
@@ -322,13 +322,34 @@ def test_newer_indexes_that_another_wrote_meanwhile_are_not_undone(tmp_path: Pat
 
 
 def test_a_lost_answer_is_looked_up(tmp_path: Path) -> None:
-    def lose(_store: LocalStore) -> None:
-        msg = "no answer"
-        raise UncertainError(msg)
-
-    site = busy(tmp_path, lose)
+    site = busy(tmp_path, lose_answer)
 
     assert sorted(write(site)) == sorted(urls(site, *RELEASED))
+
+
+def lose_answer(_store: LocalStore) -> None:
+    """Lose the answer."""
+    msg = "no answer"
+    raise UncertainError(msg)
+
+
+def test_between_attempts_there_are_pauses_that_grow(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    site = busy(tmp_path, *[lose_answer] * 12)  # two documents an attempt
+
+    project(CONFIG, [site], FakeNotary(), pauses.append)
+
+    longest = [min(0.05 * 2**attempt, ledger_module.LONGEST_PAUSE) for attempt in range(6)]
+    assert len(pauses) == 6
+    assert all(0 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+    assert len(set(pauses)) > 1
+
+
+def test_where_the_last_answer_was_lost_that_is_said(tmp_path: Path) -> None:
+    site = busy(tmp_path, *[lose_answer] * 1000)
+
+    with pytest.raises(UncertainError, match="no answer"):
+        write(site)
 
 
 def test_indexes_that_others_keep_changing_are_given_up(tmp_path: Path) -> None:
