@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.effects.store import Store
+from pipeline.effects.store import Store, Tagged
 from pipeline.errors import (
     ConflictError,
+    FetchBackError,
     LedgerError,
     PipelineError,
     UncertainError,
 )
 from pipeline.model import naming
 from pipeline.model.configs import Config
-from pipeline.model.ledger import Ledger
+from pipeline.model.ledger import Ledger, State
 from pipeline.publish.ledger import (
     JSON_TYPE,
     Read,
@@ -63,16 +64,16 @@ def project(
         ConflictError: others kept writing; run again.
         UncertainError: a store kept losing its answers; run again.
         LedgerError: a mirror has events of its own, so it is no copy.
+        FetchBackError: a mirror lacks files that it should offer; the other sites are done.
     """
     changed: dict[str, None] = {}
     lost: UncertainError | None = None
     for attempt in range(ATTEMPTS):
         try:
             read, lost = read_ledger(sites[0].store, notary), None
-            for address in _written(config, sites, read):
-                changed[address] = None
+            lacking = _write_all(config, sites, read, changed)
             if _is_still(sites[0].store, read):
-                return list(changed)
+                return _told(changed, lacking)
         except UncertainError as error:
             lost = error
         except ConflictError:
@@ -82,6 +83,19 @@ def project(
         raise lost
     msg = "the indexes: changed by others all the time. Run: python -m pipeline reconcile"
     raise ConflictError(msg)
+
+
+def require_mirrors(sites: Sequence[Site], notary: Notary) -> None:
+    """Look whether every mirror is one, before anything is written there.
+
+    Raises:
+        LedgerError: a mirror has events of its own, so it is no copy.
+        ConflictError: another appended just now; run again.
+    """
+    first, *mirrors = sites
+    read = read_ledger(first.store, notary)
+    for site in mirrors:
+        _known_events(site.store, site.store.read(naming.LEDGER_KEY), first.store, read)
 
 
 def stale_indexes(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
@@ -104,12 +118,56 @@ def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
     return Wanted(site=site, indexes=projections(view), directories=tuple(directories))
 
 
-def _written(config: Config, sites: Sequence[Site], read: Read) -> Iterator[str]:
-    """Write what is not as it should be; yield its addresses."""
+def _write_all(
+    config: Config, sites: Sequence[Site], read: Read, changed: dict[str, None]
+) -> list[str]:
+    """Write what is not as it should be, its addresses into *changed* also if an error comes.
+
+    Return what mirrors lack: such a one would offer what it does not have, so it stays as it is.
+    """
+    lacking = []
     for site in sites:
         if site.store is not sites[0].store:
-            yield from _copy_ledger(site, sites[0].store, read)
-        yield from _write_site(config, site, read)
+            present = site.store.read(naming.LEDGER_KEY)
+            known = _known_events(site.store, present, sites[0].store, read)
+            if missing := _missing_files(site.store, read.state, known):
+                lacking.append(
+                    f"{site.base_url}: lacks {len(missing)} files of releases ({missing[0]} ...)"
+                )
+                continue
+            for address in _copy_ledger(site, sites[0].store, read, present):
+                changed[address] = None
+        for address in _write_site(config, site, read):
+            changed[address] = None
+    return lacking
+
+
+def _told(changed: Mapping[str, None], lacking: Sequence[str]) -> list[str]:
+    """Return what changed, where no mirror lacks files."""
+    if lacking:
+        msg = (
+            "\n".join(lacking) + "\nNo index was written there; the ledger has every release, and "
+            "the other sites offer it. Run: python -m pipeline reconcile"
+        )
+        raise FetchBackError(msg)
+    return list(changed)
+
+
+def _missing_files(store: Store, state: State, known: int) -> list[str]:
+    """Return the keys that a mirror lacks of what is offered since the event number *known*.
+
+    What it knew before its indexes name already, so that a yank need not wait for lost files.
+    """
+    wanted: dict[str, list[str]] = {}
+    for item in state.releases:
+        event = item.published
+        if item.is_offered and event.sequence > known:
+            keys = (
+                naming.store_key(event.product, item.name, file.filename) for file in event.files
+            )
+            wanted.setdefault(event.product, []).extend(keys)
+    listed = {product: store.sizes(product) for product, keys in wanted.items() if keys}
+    return [key for product in listed for key in wanted[product] if key not in listed[product]]
 
 
 def _write_site(config: Config, site: Site, read: Read) -> Iterator[str]:
@@ -190,13 +248,10 @@ def _write(store: Store, key: str, projection: Projection) -> bool:
             return True
 
 
-def _copy_ledger(site: Site, first: Store, read: Read) -> Iterator[str]:
-    """Give a mirror the ledger, sealed files first; one that has events of its own is refused."""
-    present = site.store.read(naming.LEDGER_KEY)
+def _copy_ledger(site: Site, first: Store, read: Read, present: Tagged | None) -> Iterator[str]:
+    """Give a mirror the ledger instead of the *present* one, sealed files first."""
     if not read.data:
         return
-    if present is not None and present.data != read.data:
-        _require_copy(site.store, present.data, first, read)
     for key in _missing_sealed(site.store, read.ledger):
         _copy(first, site.store, key)
         yield _named(site, key)
@@ -206,25 +261,28 @@ def _copy_ledger(site: Site, first: Store, read: Read) -> Iterator[str]:
         yield _named(site, naming.LEDGER_KEY)
 
 
-def _require_copy(mirror: Store, data: bytes, first: Store, read: Read) -> None:
-    """Refuse a mirror to which somebody published, also with a key that is not trusted here.
+def _known_events(mirror: Store, present: Tagged | None, first: Store, read: Read) -> int:
+    """Return how many events the mirror's ledger has; refuse one to which somebody published.
 
     What cannot be read is only damaged. The signature does not matter: it would say who wrote
     the events, and no event may be lost. Another may have appended and copied since *read*.
     """
+    if present is None or not read.data:
+        return 0
     try:
-        ledger = claimed_ledger(data)
+        ledger = claimed_ledger(present.data)
     except LedgerError:
-        return
-    if not was_once(first, read.ledger, ledger):
-        if not _is_still(first, read):
-            msg = f"{first.address}: {naming.LEDGER_KEY}: another appended to it. Run again."
-            raise ConflictError(msg)
-        msg = (
-            f"{mirror.address}: {naming.LEDGER_KEY}: has events that {first.address} has not, so "
-            "it is no mirror of it. Nothing was written there: find out who published to it."
-        )
-        raise LedgerError(msg)
+        return 0
+    if was_once(first, read.ledger, ledger):
+        return ledger.sequence
+    if not _is_still(first, read):
+        msg = f"{first.address}: {naming.LEDGER_KEY}: another appended to it. Run again."
+        raise ConflictError(msg)
+    msg = (
+        f"{mirror.address}: {naming.LEDGER_KEY}: has events that {first.address} has not, so "
+        "it is no mirror of it. Nothing was written there: find out who published to it."
+    )
+    raise LedgerError(msg)
 
 
 def _is_still(store: Store, read: Read) -> bool:
