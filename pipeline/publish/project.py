@@ -22,7 +22,7 @@ from pipeline.errors import (
 )
 from pipeline.model import naming
 from pipeline.model.configs import Config
-from pipeline.model.ledger import Ledger, State
+from pipeline.model.ledger import Ledger, Published, State, replay
 from pipeline.publish.ledger import (
     JSON_TYPE,
     Read,
@@ -106,16 +106,33 @@ def stale_indexes(config: Config, sites: Sequence[Site], notary: Notary) -> list
 
 def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
     """Return what a site's indexes should be. Pure."""
-    view = View(
-        state=read.state,
-        platforms=config.platforms,
-        interpreters=config.interpreters,
-        base_url=site.base_url,
-    )
+    view = _view(config, site, read.state)
     directories = (
         f"{product}/{name}" for product in view.products for name in naming.INDEX_DIRECTORIES
     )
     return Wanted(site=site, indexes=projections(view), directories=tuple(directories))
+
+
+def require_indexes(config: Config, site: Site, state: State, event: Published) -> None:
+    """Look whether indexes can be made once *event* has happened to *state*. Pure.
+
+    A staged release is looked at as one that was promoted.
+
+    Raises:
+        UnknownNameError: a release is for a platform that left the table.
+        ConfigError: interpreters' files disagree about the ABI of one Python version.
+    """
+    after = replay(state, (event.model_copy(update={"staged": False}),))
+    projections(_view(config, site, after))
+
+
+def _view(config: Config, site: Site, state: State) -> View:
+    return View(
+        state=state,
+        platforms=config.platforms,
+        interpreters=config.interpreters,
+        base_url=site.base_url,
+    )
 
 
 def _write_all(
