@@ -24,6 +24,9 @@ LEDGER_KEY: Final = "ledger.json"
 LEDGER_PREFIX: Final = "ledger"
 INDEX_DIRECTORIES: Final = ("definitions", "latest", "nightly")
 """What a product's directory has besides releases: directories that hold indexes only."""
+PAGE_NAME: Final = "index.html"
+TOP_KEYS: Final = (LEDGER_KEY, LEDGER_PREFIX, PAGE_NAME)
+"""What a store has at its top besides products."""
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")

@@ -24,7 +24,7 @@ from pipeline.publish.projections.selection import (
 from pipeline.publish.projections.yanked import YANKED_LIST
 from pipeline.publish.view import Document, View
 
-PAGE: Final = "index.html"
+PAGE: Final = naming.PAGE_NAME
 INDEXES: Final = (
     (naming.VERSIONS_INDEX, "every release, in the form of upstream's list"),
     (naming.UV_INDEX, "download metadata for uv"),
