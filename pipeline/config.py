@@ -4,6 +4,7 @@ This is the one place where configuration is parsed; everything behind it has ty
 """
 
 import json
+import posixpath
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError, UnknownNameError, suggestion
+from pipeline.model import naming
 from pipeline.model.base import pretty_json
 from pipeline.model.bases import environments_for
 from pipeline.model.configs import (
@@ -25,6 +27,7 @@ from pipeline.model.configs import (
     PlatformsFile,
     PyPyPackage,
     ReleaseBootstrap,
+    StoreConfig,
     TranslationConfig,
 )
 from pipeline.model.platforms import Platform
@@ -195,6 +198,50 @@ def _check_references(config: Config) -> None:
         for platform_name in () if isinstance(chosen.platforms, str) else chosen.platforms:
             where = f"channels.toml: key {channel}.platforms"
             known("platform", platform_name, config.platforms, where=where)
+        _check_mirrors(f"channels.toml: key {channel}.mirrors", chosen)
+    _check_shared_store(config.channels)
+
+
+def _check_mirrors(where: str, channel: ChannelConfig) -> None:
+    """Refuse a mirror that is the store itself, or another mirror."""
+    places = {_place(channel)}
+    for mirror in channel.mirrors:
+        if _place(mirror) in places:
+            msg = f"{where}: {mirror.store} is the store itself or a mirror already. Take it out."
+            raise ConfigError(msg)
+        places.add(_place(mirror))
+
+
+def _check_shared_store(channels: ChannelsFile) -> None:
+    """Refuse channels that have one store and say other things of it.
+
+    Each of them writes the indexes of all releases, and would undo what the other wrote.
+    """
+    release, nightly = channels.release, channels.nightly
+    if _place(release) != _place(nightly):
+        return
+    found = {
+        "base_url": (release.base_url, nightly.base_url),
+        "mirrors": (_mirrors(release), _mirrors(nightly)),
+    }
+    for key, (one, other) in found.items():
+        if one != other:
+            msg = (
+                f"channels.toml: key nightly.{key}: is not release's, but both channels have the "
+                f"store {nightly.store}. Make them the same, or give one another store."
+            )
+            raise ConfigError(msg)
+
+
+def _place(config: StoreConfig) -> tuple[str, str | None]:
+    """Return what tells stores apart: two servers may have buckets of one name."""
+    if config.is_s3:
+        return config.store, config.s3.endpoint
+    return posixpath.normpath(config.store), None
+
+
+def _mirrors(channel: ChannelConfig) -> set[tuple[tuple[str, str | None], str]]:
+    return {(_place(mirror), mirror.base_url) for mirror in channel.mirrors}
 
 
 def _check_platforms(config: Config) -> None:
@@ -223,6 +270,12 @@ def _check_hosts(config: Config, platform: Platform) -> None:
 
 
 def _check_interpreter(config: Config, file: str, interpreter: InterpreterConfig) -> None:
+    if interpreter.product in naming.TOP_KEYS:
+        msg = (
+            f"{file}: key product: {interpreter.product} is the name of what every store has "
+            "beside its products. Choose another."
+        )
+        raise ConfigError(msg)
     _check_collector(file, interpreter)
     _check_bootstrap(config, file, interpreter)
     for platform in interpreter.platforms:

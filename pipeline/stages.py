@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import content_key
 from pipeline.model.configs import SigningConfig
-from pipeline.model.ledger import Published
+from pipeline.model.ledger import Published, State
 from pipeline.model.platforms import Placement
 from pipeline.model.records import (
     BuildInfo,
@@ -41,7 +41,7 @@ from pipeline.publish import files as publish_stage
 from pipeline.publish.copies import Copied, copy_releases
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
 from pipeline.publish.ledger import append, read_ledger
-from pipeline.publish.project import project, stale_indexes
+from pipeline.publish.project import project, require_indexes, stale_indexes
 from pipeline.publish.sites import OpenChannel
 from pipeline.sign import release as sign_stage
 from pipeline.sign.gpg import usable_key
@@ -391,6 +391,8 @@ def _publish(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rel
         known = state.find(signed.product, signed.release)
         if known is not None:
             existing(state, signed.product, signed.release)  # a pruned one is not put again
+        elif (event := _publication(ctx, outcome)(state)) is not None:
+            require_indexes(ctx.config, channel.sites[0], state, event)
         # What the ledger lists is what the public has; only that is compared then.
         wanted = outcome.files if known is None else known.published.files or outcome.files
         upload = publish_stage.Upload(
@@ -423,12 +425,17 @@ def _uploaded(
     return files
 
 
-def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> ReleaseOutcome:
+def _publication(ctx: Context, outcome: ReleaseOutcome) -> Callable[[State], Published | None]:
     release = outcome.release
     stamp = Stamp(at=ctx.now(), by=ctx.releaser, reason=f"{release.channel} of {release.version}")
-    decide = publication(
+    return publication(
         outcome.manifest, outcome.signed.record, outcome.files, stamp, staged=release.staged
     )
+
+
+def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> ReleaseOutcome:
+    release = outcome.release
+    decide = _publication(ctx, outcome)
     with (
         _located(Stage.LEDGER, release.release),
         ctx.console.step(f"ledger {release.release}") as step,

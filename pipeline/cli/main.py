@@ -59,10 +59,9 @@ def _bug(console: Console) -> int:
 def main_inner(argv: Sequence[str] | None, console: Console) -> int:
     """Run one command; errors are raised."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # Ours only: the libraries' own would show requests with what authorises them.
+    logging.getLogger("pipeline").setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
     verb: Callable[[argparse.Namespace, Console], int] = arguments.run
     return verb(arguments, console)
 

@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, FetchBackError
 from pipeline.model.naming import public_url
 from pipeline.publish.audit import Fault, Finding, audit
 from pipeline.publish.copies import copy_releases
-from pipeline.publish.project import project, stale_indexes
+from pipeline.publish.project import project, require_mirrors, stale_indexes
 from pipeline.publish.repair import repair
 from pipeline.publish.sites import OpenChannel
 
@@ -55,16 +55,30 @@ def _run_reconcile(arguments: argparse.Namespace, console: Console) -> int:
         _show_audit(console, stale, "to be written", found.findings)
         return 1 if arguments.check and (stale or found.wrong) else 0
     channel = open_channel(ctx, config, arguments)
-    changed = project(ctx.config, channel.sites, channel.notary)
+    require_mirrors(channel.sites, channel.notary)
     found = audit(ctx.config, channel)
     done = repair(ctx, channel, found.state, found.wrong)
+    changed, refused = _projected(ctx, channel)
     _show_audit(console, changed, "written", found.findings, done)
     _require_whole(ctx, channel, done, found.wrong)
+    if refused is not None:
+        raise refused
     if channel.github is not None:
         copied = copy_releases(ctx, channel, found.state, channel.github)
         changed = [item.release for item in copied if not item.change.is_none]
         console.line(f"{len(changed)} copies on GitHub changed: {', '.join(changed) or 'none'}")
     return 0
+
+
+def _projected(ctx: Context, channel: OpenChannel) -> tuple[list[str], FetchBackError | None]:
+    """Write the indexes when the files are there; return what changed, or why a mirror was not.
+
+    Which files are gone is said better by who looks at all of them.
+    """
+    try:
+        return project(ctx.config, channel.sites, channel.notary), None
+    except FetchBackError as error:
+        return [], error
 
 
 def _show_audit(

@@ -42,13 +42,15 @@ def describe(path: Path, kind: ArtifactKind, platform: str | None) -> Artifact:
 
 
 @contextmanager
-def new_file(final: Path) -> Iterator[IO[bytes]]:
+def new_file(final: Path, aside: Path | None = None) -> Iterator[IO[bytes]]:
     """Give a stream whose bytes become *final* when the block ends without an error.
 
-    A reader of *final* sees the old bytes or the new ones, never a part.
+    A reader of *final* sees the old bytes or the new ones, never a part. Until then they are in
+    the directory *aside* of the same file system, by default beside *final*.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=final.parent, prefix=PARTIAL_PREFIX, delete=False) as file:
+    directory = aside or final.parent
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=PARTIAL_PREFIX, delete=False) as file:
         temporary = Path(file.name)
         try:
             yield file
@@ -61,9 +63,9 @@ def new_file(final: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Make *path* hold *data*, all at once."""
-    with new_file(path) as file:
+def write_atomically(path: Path, data: bytes, aside: Path | None = None) -> None:
+    """Make *path* hold *data*, all at once; see :func:`new_file`."""
+    with new_file(path, aside) as file:
         file.write(data)
 
 

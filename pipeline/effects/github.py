@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -42,6 +42,7 @@ BYTES: Final = "application/octet-stream"
 UPLOADED: Final = "uploaded"
 PAGE: Final = 100
 MOST_PAGES: Final = 100  # GitHub lists 10 000 releases at most
+LONGEST_TOLD: Final = 366 * 86400.0  # a server that asks for more is not believed
 PAUSE: Final = 1.0  # seconds between two writes, as GitHub asks for
 SECONDARY_WAIT: Final = 60.0  # seconds, the least when a limit does not say how long
 LIMITS: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
@@ -452,7 +453,8 @@ class GithubReleases:
         self._limits_in_a_row += 1
         if wait <= self._retry.longest_wait:
             return RetryableError(f"rate limit: {problem}", wait)
-        end = datetime.fromtimestamp(_server_time(answer.headers) + wait, UTC)
+        longest = timedelta(seconds=min(wait, LONGEST_TOLD))
+        end = datetime.fromtimestamp(_server_time(answer.headers), UTC) + longest
         return DestinationError(
             f"{self.address}: its rate limit is used up ({problem}). What is done stays done: "
             f"run again after {end:%Y-%m-%d %H:%M:%S} UTC."

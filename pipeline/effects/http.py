@@ -115,31 +115,21 @@ class HttpClient:
             raise DownloadError(msg) from error
 
     def _receive(self, url: str, save: Path, limit: int) -> Received:
-        digest, received = hashlib.sha256(), 0
         try:
-            with (
-                self._session.get(
-                    url,
-                    stream=True,
-                    timeout=self._timeout,
-                    headers=ANY_ENCODING,
-                ) as answer,
-                save.open("wb") as file,
-            ):
+            with self._session.get(
+                url, stream=True, timeout=self._timeout, headers=ANY_ENCODING
+            ) as answer:
                 _check_status(url, answer)
-                for chunk in answer.raw.stream(CHUNK, decode_content=False):
-                    received += len(chunk)
-                    if received > limit:
-                        msg = f"{url}: more than {limit} bytes came."
-                        raise DownloadError(msg)
-                    digest.update(chunk)
-                    file.write(chunk)
+                size, sha256 = _saved(url, answer, save, limit)
                 headers = answer.headers
         except (requests.RequestException, HTTPError) as error:
             raise RetryableError(str(error)) from error
+        except OSError as error:
+            msg = f"{save}: {error}. Make room there, or set TMPDIR to a directory that has it."
+            raise DownloadError(msg) from error
         return Received(
-            size=received,
-            sha256=digest.hexdigest(),
+            size=size,
+            sha256=sha256,
             content_type=headers.get("Content-Type"),
             content_encoding=headers.get("Content-Encoding"),
         )
@@ -176,6 +166,20 @@ class HttpClient:
             msg = f"ended after {received} of {pin.size} bytes"
             raise RetryableError(msg)
         return digest.hexdigest()
+
+
+def _saved(url: str, answer: requests.Response, save: Path, limit: int) -> tuple[int, str]:
+    """Write the body to *save* as it was sent; return its size in bytes and its sha256."""
+    digest, received = hashlib.sha256(), 0
+    with save.open("wb") as file:
+        for chunk in answer.raw.stream(CHUNK, decode_content=False):
+            received += len(chunk)
+            if received > limit:
+                msg = f"{url}: more than {limit} bytes came."
+                raise DownloadError(msg)
+            digest.update(chunk)
+            file.write(chunk)
+    return received, digest.hexdigest()
 
 
 def _check_status(url: str, answer: requests.Response) -> None:

@@ -51,7 +51,7 @@ from pipeline.effects.store import (
 )
 from pipeline.errors import ConflictError, StoreError, UncertainError
 from pipeline.model.configs import S3_ADDRESS, S3Options
-from pipeline.model.naming import check_key
+from pipeline.model.naming import check_key, is_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -183,11 +183,12 @@ class S3Store:
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return every key below *prefix* with its size in bytes; a pointer's is its page's."""
         begin = f"{self._prefix}/" if self._prefix else ""
-        return {
+        sizes = {
             found["Key"].removeprefix(begin): found["Size"]
             for page in self._pages(f"{self._name(prefix)}/")
             for found in page.get("Contents", [])
         }
+        return {key: size for key, size in sizes.items() if is_key(key)}
 
     def read(self, key: str) -> Tagged | None:
         """Return a small object with its ETag, or None."""

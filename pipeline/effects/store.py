@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from pipeline.effects.files import sha256_of, write_atomically
 from pipeline.errors import ConflictError, StoreError
-from pipeline.model.naming import check_key
+from pipeline.model.naming import check_key, is_key
 
 INCOMING: Final = ".incoming"
 
@@ -79,7 +79,10 @@ class Store(Protocol):
         """Read back all bytes under *key* and describe them, or return None."""
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Return every key below the directory *prefix*, with its size; pointers are keys too."""
+        """Return every key below the directory *prefix*, with its size; pointers are keys too.
+
+        What has a name that no key can have is somebody else's and is left out.
+        """
 
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
@@ -108,7 +111,7 @@ class LocalStore:
     """A directory on this machine. Content types are derived from names when it is served."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - links are not followed, ".." is
 
     @property
     def address(self) -> str:
@@ -149,11 +152,12 @@ class LocalStore:
         """Return every key below the directory *prefix*, with its size in bytes."""
         top = self._path(prefix)
         with _store_errors(prefix):
-            return {
+            found = {
                 path.relative_to(self.root).as_posix(): path.lstat().st_size
                 for path in sorted(top.rglob("*"))
                 if path.is_symlink() or path.is_file()
             }
+        return {key: size for key, size in found.items() if is_key(key)}
 
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
@@ -171,7 +175,8 @@ class LocalStore:
             if (present.tag if present else None) != tag:
                 msg = f"{key}: changed by somebody else meanwhile. Run again."
                 raise ConflictError(msg)
-            write_atomically(self._path(key), data)
+            # What a kill leaves must not lie where keys are listed.
+            write_atomically(self._path(key), data, aside=self.root / INCOMING)
 
     def point(self, key: str, target: str) -> bool:
         """Make *key* a symbolic link to *target*, relative, so that the directory may move."""

@@ -22,9 +22,11 @@ VERSIONS_INDEX: Final = "versions.json"
 UV_INDEX: Final = "uv.json"
 LEDGER_KEY: Final = "ledger.json"
 LEDGER_PREFIX: Final = "ledger"
-PAGE_NAME: Final = "index.html"
 INDEX_DIRECTORIES: Final = ("definitions", "latest", "nightly")
 """What a product's directory has besides releases: directories that hold indexes only."""
+PAGE_NAME: Final = "index.html"
+TOP_KEYS: Final = (LEDGER_KEY, LEDGER_PREFIX, PAGE_NAME)
+"""What a store has at its top besides products."""
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
@@ -130,13 +132,18 @@ def release_prefix(product: str, release: str) -> str:
     return f"{product}/{release}"
 
 
+def is_key(text: str) -> bool:
+    """Whether *text* is a key that a store may hold; others' files may have other names."""
+    return _KEY.fullmatch(text) is not None
+
+
 def check_key(key: str) -> str:
     """Return *key* if it is one that a store may hold.
 
     Raises:
         ValueError: a component starts with a dot, or has a character that URLs or shells dislike.
     """
-    if _KEY.fullmatch(key) is None:
+    if not is_key(key):
         msg = f"{key!r} is not a store key"
         raise ValueError(msg)
     return key

@@ -3,6 +3,7 @@
 Each returns None where the ledger says so already, so that every command may be run again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ def publication(
     stamp: Stamp,
     *,
     staged: bool = False,
-) -> Decide:
+) -> Callable[[State], Published | None]:
     """Return what publishes a release.
 
     Deciding raises ImmutableNameError if the release exists with other files.

@@ -66,12 +66,12 @@ def read_ledger(store: Store, notary: Notary) -> Read:
     present = store.read(LEDGER_KEY)
     if present is None:
         return Read(ledger=Ledger(), state=State(), tag=None, data=b"")
-    ledger = signed_ledger(store, notary, present.data)
+    ledger = _signed_ledger(store, notary, present.data)
     state = replayed(_checkpoint(store, ledger), ledger)
     return Read(ledger=ledger, state=state, tag=present.tag, data=present.data)
 
 
-def signed_ledger(store: Store, notary: Notary, data: bytes) -> Ledger:
+def _signed_ledger(store: Store, notary: Notary, data: bytes) -> Ledger:
     """Return the ledger that *data* from the store is, without what it adds up to.
 
     Raises:
@@ -84,6 +84,16 @@ def signed_ledger(store: Store, notary: Notary, data: bytes) -> Ledger:
     except SignatureError as error:
         error.where = error.where or f"{store.address}: {LEDGER_KEY}"
         raise
+    return _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
+
+
+def claimed_ledger(data: bytes) -> Ledger:
+    """Return the ledger that *data* claims to be, whoever signed it: not to be relied on.
+
+    Raises:
+        LedgerError: it is not a ledger.
+    """
+    signed = _parsed(SignedLedger, data, LEDGER_KEY)
     return _parsed(Ledger, signed.payload.encode(), LEDGER_KEY)
 
 
@@ -118,12 +128,20 @@ def append(
             sent = event
         except ConflictError:
             pass
-        pause(random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE)))  # noqa: S311 - no secret
+        pause(pause_before_next(attempt))
     msg = (
         f"{store.address}: {LEDGER_KEY}: could not be replaced {ATTEMPTS} times in a row. Nothing "
         "is lost: run again."
     )
     raise UncertainError(msg) if sent is not None else ConflictError(msg)
+
+
+def pause_before_next(attempt: int) -> float:
+    """Return after how many seconds what others were first to do is tried again.
+
+    It is random, so that two do not meet again, and grows with the *attempt*, counted from 0.
+    """
+    return random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE))  # noqa: S311 - no secret
 
 
 def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:

@@ -5,24 +5,32 @@ ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.effects.store import Store
+from pipeline.effects.store import Store, Tagged
 from pipeline.errors import (
     ConflictError,
+    FetchBackError,
     LedgerError,
     PipelineError,
-    SignatureError,
     UncertainError,
 )
 from pipeline.model import naming
 from pipeline.model.configs import Config
-from pipeline.model.ledger import Ledger
-from pipeline.publish.ledger import JSON_TYPE, Read, read_ledger, signed_ledger, was_once
+from pipeline.model.ledger import Ledger, Published, State, replay
+from pipeline.publish.ledger import (
+    JSON_TYPE,
+    Read,
+    claimed_ledger,
+    pause_before_next,
+    read_ledger,
+    was_once,
+)
 from pipeline.publish.projections import projections
 from pipeline.publish.sites import Site
 from pipeline.publish.view import Document, Pointer, Projection, View
@@ -41,7 +49,12 @@ class Wanted:
     directories: tuple[str, ...]
 
 
-def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
+def project(
+    config: Config,
+    sites: Sequence[Site],
+    notary: Notary,
+    pause: Callable[[float], None] = time.sleep,
+) -> list[str]:
     """Make every site's indexes what the first one's ledger says; return what had to change.
 
     The ledger is read again at the end: an event that came meanwhile must not be overwritten by
@@ -49,25 +62,40 @@ def project(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
 
     Raises:
         ConflictError: others kept writing; run again.
+        UncertainError: a store kept losing its answers; run again.
         LedgerError: a mirror has events of its own, so it is no copy.
+        FetchBackError: a mirror lacks files that it should offer; the other sites are done.
     """
     changed: dict[str, None] = {}
-    for _ in range(ATTEMPTS):
-        read = read_ledger(sites[0].store, notary)
+    lost: UncertainError | None = None
+    for attempt in range(ATTEMPTS):
         try:
-            for site in sites:
-                if site.store is not sites[0].store:
-                    copied = _copy_ledger(site, sites[0].store, read, notary)
-                    changed.update(dict.fromkeys(copied))
-                for address in _write_site(config, site, read):
-                    changed[address] = None
-        except (ConflictError, UncertainError):
-            continue
-        present = sites[0].store.read(naming.LEDGER_KEY)
-        if (present.tag if present else None) == read.tag:
-            return list(changed)
+            read, lost = read_ledger(sites[0].store, notary), None
+            lacking = _write_all(config, sites, read, changed)
+            if _is_still(sites[0].store, read):
+                return _told(changed, lacking)
+        except UncertainError as error:
+            lost = error
+        except ConflictError:
+            pass
+        pause(pause_before_next(attempt))
+    if lost is not None:
+        raise lost
     msg = "the indexes: changed by others all the time. Run: python -m pipeline reconcile"
     raise ConflictError(msg)
+
+
+def require_mirrors(sites: Sequence[Site], notary: Notary) -> None:
+    """Look whether every mirror is one, before anything is written there.
+
+    Raises:
+        LedgerError: a mirror has events of its own, so it is no copy.
+        ConflictError: another appended just now; run again.
+    """
+    first, *mirrors = sites
+    read = read_ledger(first.store, notary)
+    for site in mirrors:
+        _known_events(site.store, site.store.read(naming.LEDGER_KEY), first.store, read)
 
 
 def stale_indexes(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
@@ -78,16 +106,85 @@ def stale_indexes(config: Config, sites: Sequence[Site], notary: Notary) -> list
 
 def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
     """Return what a site's indexes should be. Pure."""
-    view = View(
-        state=read.state,
-        platforms=config.platforms,
-        interpreters=config.interpreters,
-        base_url=site.base_url,
-    )
+    view = _view(config, site, read.state)
     directories = (
         f"{product}/{name}" for product in view.products for name in naming.INDEX_DIRECTORIES
     )
     return Wanted(site=site, indexes=projections(view), directories=tuple(directories))
+
+
+def require_indexes(config: Config, site: Site, state: State, event: Published) -> None:
+    """Look whether indexes can be made once *event* has happened to *state*. Pure.
+
+    A staged release is looked at as one that was promoted.
+
+    Raises:
+        UnknownNameError: a release is for a platform that left the table.
+        ConfigError: interpreters' files disagree about the ABI of one Python version.
+    """
+    after = replay(state, (event.model_copy(update={"staged": False}),))
+    projections(_view(config, site, after))
+
+
+def _view(config: Config, site: Site, state: State) -> View:
+    return View(
+        state=state,
+        platforms=config.platforms,
+        interpreters=config.interpreters,
+        base_url=site.base_url,
+    )
+
+
+def _write_all(
+    config: Config, sites: Sequence[Site], read: Read, changed: dict[str, None]
+) -> list[str]:
+    """Write what is not as it should be, its addresses into *changed* also if an error comes.
+
+    Return what mirrors lack: such a one would offer what it does not have, so it stays as it is.
+    """
+    lacking = []
+    for site in sites:
+        if site.store is not sites[0].store:
+            present = site.store.read(naming.LEDGER_KEY)
+            known = _known_events(site.store, present, sites[0].store, read)
+            if missing := _missing_files(site.store, read.state, known):
+                lacking.append(
+                    f"{site.base_url}: lacks {len(missing)} files of releases ({missing[0]} ...)"
+                )
+                continue
+            for address in _copy_ledger(site, sites[0].store, read, present):
+                changed[address] = None
+        for address in _write_site(config, site, read):
+            changed[address] = None
+    return lacking
+
+
+def _told(changed: Mapping[str, None], lacking: Sequence[str]) -> list[str]:
+    """Return what changed, where no mirror lacks files."""
+    if lacking:
+        msg = (
+            "\n".join(lacking) + "\nNo index was written there; the ledger has every release, and "
+            "the other sites offer it. Run: python -m pipeline reconcile"
+        )
+        raise FetchBackError(msg)
+    return list(changed)
+
+
+def _missing_files(store: Store, state: State, known: int) -> list[str]:
+    """Return the keys that a mirror lacks of what is offered since the event number *known*.
+
+    What it knew before its indexes name already, so that a yank need not wait for lost files.
+    """
+    wanted: dict[str, list[str]] = {}
+    for item in state.releases:
+        event = item.published
+        if item.is_offered and event.sequence > known:
+            keys = (
+                naming.store_key(event.product, item.name, file.filename) for file in event.files
+            )
+            wanted.setdefault(event.product, []).extend(keys)
+    listed = {product: store.sizes(product) for product, keys in wanted.items() if keys}
+    return [key for product in listed for key in wanted[product] if key not in listed[product]]
 
 
 def _write_site(config: Config, site: Site, read: Read) -> Iterator[str]:
@@ -168,13 +265,10 @@ def _write(store: Store, key: str, projection: Projection) -> bool:
             return True
 
 
-def _copy_ledger(site: Site, first: Store, read: Read, notary: Notary) -> Iterator[str]:
-    """Give a mirror the ledger, sealed files first; one that has events of its own is refused."""
-    present = site.store.read(naming.LEDGER_KEY)
+def _copy_ledger(site: Site, first: Store, read: Read, present: Tagged | None) -> Iterator[str]:
+    """Give a mirror the ledger instead of the *present* one, sealed files first."""
     if not read.data:
         return
-    if present is not None and present.data != read.data:
-        _require_copy(site.store, present.data, first, read, notary)
     for key in _missing_sealed(site.store, read.ledger):
         _copy(first, site.store, key)
         yield _named(site, key)
@@ -184,18 +278,34 @@ def _copy_ledger(site: Site, first: Store, read: Read, notary: Notary) -> Iterat
         yield _named(site, naming.LEDGER_KEY)
 
 
-def _require_copy(mirror: Store, data: bytes, first: Store, read: Read, notary: Notary) -> None:
-    """Refuse a mirror to which somebody published; what nobody signed is only damaged."""
+def _known_events(mirror: Store, present: Tagged | None, first: Store, read: Read) -> int:
+    """Return how many events the mirror's ledger has; refuse one to which somebody published.
+
+    What cannot be read is only damaged. The signature does not matter: it would say who wrote
+    the events, and no event may be lost. Another may have appended and copied since *read*.
+    """
+    if present is None or not read.data:
+        return 0
     try:
-        ledger = signed_ledger(mirror, notary, data)
-    except (LedgerError, SignatureError):
-        return
-    if not was_once(first, read.ledger, ledger):
-        msg = (
-            f"{mirror.address}: {naming.LEDGER_KEY}: has events that {first.address} has not, so "
-            "it is no mirror of it. Nothing was written there: find out who published to it."
-        )
-        raise LedgerError(msg)
+        ledger = claimed_ledger(present.data)
+    except LedgerError:
+        return 0
+    if was_once(first, read.ledger, ledger):
+        return ledger.sequence
+    if not _is_still(first, read):
+        msg = f"{first.address}: {naming.LEDGER_KEY}: another appended to it. Run again."
+        raise ConflictError(msg)
+    msg = (
+        f"{mirror.address}: {naming.LEDGER_KEY}: has events that {first.address} has not, so "
+        "it is no mirror of it. Nothing was written there: find out who published to it."
+    )
+    raise LedgerError(msg)
+
+
+def _is_still(store: Store, read: Read) -> bool:
+    """Whether the store's ledger is the one that was read."""
+    present = store.read(naming.LEDGER_KEY)
+    return (present.tag if present else None) == read.tag
 
 
 def _missing_sealed(store: Store, ledger: Ledger) -> Iterator[str]:

@@ -32,6 +32,7 @@ Name-Real: {QUICKSTART_USER}
 Expire-Date: {QUICKSTART_DAYS}d
 %commit
 """
+NOT_GOOD: Final = frozenset({"REVKEYSIG", "EXPSIG", "BADSIG", "ERRSIG"})
 # A socket's path may have 107 bytes, and gpg-agent puts sockets into its home directory.
 LONGEST_HOME: Final = 80
 
@@ -245,7 +246,9 @@ def verify_signature(
         line.split() for line in done.text.splitlines() if line.startswith("[GNUPG:] VALIDSIG")
     ]
     signers = {fields[-1] for fields in valid}
-    if done.status != 0 or signers != {fingerprint}:
+    # gpgv calls these valid all the same. A key that has expired since is good for old files.
+    told = {line.split()[1] for line in done.text.splitlines() if line.startswith("[GNUPG:] ")}
+    if done.status != 0 or signers != {fingerprint} or told & NOT_GOOD:
         msg = (
             f"{path.name}: {signature.name} is not a good signature by {fingerprint} (gpgv: "
             f"{done.last_lines or 'no message'}). Do not use the file."

@@ -38,7 +38,7 @@ from pipeline.model.records import BuildInfo, Manifest, Revision
 from pipeline.model.versions import VersionField
 from pipeline.plan import Job, ReleasePlan
 
-_USER: Final = re.compile(r"(?<=://)[^/@]*@")
+_USER: Final = re.compile(r"(?<=://)[^/]*@")
 
 T = TypeVar("T")
 
@@ -257,7 +257,7 @@ def _dependencies(
     pinned = {name: sha256 for info in infos.values() for name, sha256 in info.pins.items()}
     for name, sha256 in sorted(pinned.items()):
         pin = pins[name]
-        yield Dependency(name=pin.filename, uri=pin.url, digest={"sha256": sha256})
+        yield Dependency(name=pin.filename, uri=_USER.sub("", pin.url), digest={"sha256": sha256})
     for job in release.jobs:
         name = f"{job.environment}-{job.platform.identifier}"
         digest = infos[job.identifier].environment

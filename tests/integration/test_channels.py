@@ -226,7 +226,8 @@ def test_old_nightlies_go_and_what_was_killed_half_way_is_cleared_up(channel: Ch
 def test_a_mirror_that_lost_a_file_gets_it_from_the_store(channel: Channel, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     text = f'mirrors = [{{ store = "{mirror}", base_url = "http://127.0.0.1:1" }}]'
-    channel.project.edit("channels.toml", ("[release]", f"[release]\n{text}"))
+    for name in ("[release]", "[nightly]"):
+        channel.project.edit("channels.toml", (name, f"{name}\n{text}"))
     made = channel.publish(channel.maker.release(), days=1)
     channel.run("reconcile")
     archive = mirror / "demo" / "demo-v1.0.0" / made.files[0].filename

@@ -60,10 +60,11 @@ def github() -> Iterator[Github]:
 
 
 def with_mirror(project: Project, server: S3Server, bucket: str, base_url: str) -> Project:
-    """Return *project* with the bucket as a mirror of its release channel."""
+    """Return *project* with the bucket as a mirror of its channels."""
     options = f'{{ endpoint = "{server.endpoint}", region = "us-east-1", addressing = "path" }}'
     mirror = f'mirrors = [{{ store = "s3://{bucket}", base_url = "{base_url}", s3 = {options} }}]'
-    project.edit("channels.toml", ("[release]", f"[release]\n{mirror}"))
+    for name in ("[release]", "[nightly]"):
+        project.edit("channels.toml", (name, f"{name}\n{mirror}"))
     return replace(project, environment={**project.environment, **server.environment})
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import platform
 import re
 import sys
@@ -817,3 +818,17 @@ def test_each_identifier_stands_for_one_job(command: Command) -> None:
     found = plan(command, "toy-linux-x86_64", "gem-linux-x86_64_v3")
 
     assert found == ["toy-linux-x86_64", "gem-linux-x86_64_v3"]
+
+
+def test_verbose_is_of_our_own_modules_only(
+    command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A library's log may hold a request with what authorises it."""
+    command.run("config", "--verbose")
+
+    logging.getLogger("botocore.auth").debug("x-amz-security-token: canary")
+    logging.getLogger("pipeline.effects.process").debug("run gpg")
+
+    assert [record.name for record in caplog.records if record.levelno == logging.DEBUG] == [
+        "pipeline.effects.process"
+    ]

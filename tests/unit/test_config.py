@@ -424,6 +424,78 @@ def test_a_channels_platform_that_does_not_exist_is_named(root: Path, edit: Edit
     assert str(caught.value).startswith("channels.toml: key release.platforms: unknown platform")
 
 
+@pytest.mark.parametrize("name", ["ledger", "ledger.json", "index.html"])
+def test_a_product_is_not_named_as_what_a_store_has_at_its_top(
+    root: Path, edit: Edit, name: str
+) -> None:
+    edit("demo.toml", 'product = "demo"', f'product = "{name}"')
+
+    with pytest.raises(ConfigError, match=rf"^demo\.toml: key product: {name} is the name of"):
+        load_config(root)
+
+
+def mirrored(root: Path, release: str, nightly: str) -> None:
+    """Give the channels mirrors, each a TOML list."""
+    path = root / "channels.toml"
+    text = path.read_text(encoding="utf-8")
+    for name, mirrors in (("release", release), ("nightly", nightly)):
+        text = text.replace(f"[{name}]\n", f"[{name}]\nmirrors = {mirrors}\n")
+    path.write_text(text, encoding="utf-8")
+
+
+def mirror(store: str, options: str = "") -> str:
+    """Return a mirror in TOML."""
+    return f'{{ store = "{store}", base_url = "https://mirror.test"{options} }}'
+
+
+@pytest.mark.parametrize(
+    "names", [("store",), ("./store/",), ("other", "other"), ("s3://one", "s3://one")]
+)
+def test_a_mirror_is_another_place_than_the_store_and_the_other_mirrors(
+    root: Path, names: tuple[str, ...]
+) -> None:
+    mirrors = f"[{', '.join(mirror(name) for name in names)}]"
+    mirrored(root, mirrors, mirrors)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(f"channels.toml: key release.mirrors: {names[-1]} ")
+
+
+def test_buckets_of_two_servers_may_have_one_name(root: Path) -> None:
+    theirs = mirror("s3://one", ', s3 = { endpoint = "https://s3.test" }')
+    mirrors = f"[{mirror('s3://one')}, {theirs}]"
+    mirrored(root, mirrors, mirrors)
+
+    assert len(load_config(root).channels.release.mirrors) == 2
+
+
+@pytest.mark.parametrize("key", ["mirrors", "base_url"])
+def test_channels_with_one_store_say_the_same_of_it(root: Path, key: str) -> None:
+    """Each writes the indexes of both, and would undo what the other wrote."""
+    if key == "mirrors":
+        mirrored(root, f"[{mirror('other')}]", "[]")
+    else:
+        path = root / "channels.toml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("http://127.0.0.1:8377", "https://a.test", 1))
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert str(caught.value).startswith(f"channels.toml: key nightly.{key}: is not release's")
+
+
+def test_channels_with_stores_of_their_own_may_differ(root: Path) -> None:
+    mirrored(root, f"[{mirror('other')}]", "[]")
+    path = root / "channels.toml"
+    before, heading, rest = path.read_text(encoding="utf-8").partition("[nightly]")
+    path.write_text(before + heading + rest.replace('store = "store"', 'store = "nightlies"'))
+
+    assert load_config(root).channels.nightly.store == "nightlies"
+
+
 @pytest.mark.parametrize("names", ['"worker"', '"all"', '["linux-riscv64", "linux-x86_64"]'])
 @pytest.mark.parametrize("channel", ["release", "nightly"])
 def test_a_channel_has_the_workers_platform_or_all_or_some(

@@ -26,6 +26,7 @@ from pipeline.errors import (
     SigningKeyError,
     SourceError,
     TranslationError,
+    UnknownNameError,
 )
 from pipeline.model.artifacts import CONTENT_TYPES
 from pipeline.model.configs import GithubConfig
@@ -674,6 +675,25 @@ def test_a_release_that_was_signed_again_is_still_the_published_one(world: World
     assert (outcome.is_new, outcome.changed_indexes) == (False, ())
     assert outcome.files == first.files
     assert outcome.signed.record != first.signed.record
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_release_of_which_no_indexes_could_be_made_is_refused_before_anything_is_put(
+    world: World, *, staged: bool
+) -> None:
+    """A platform whose row is gone, or two ABIs of one Python: as an event it would block all."""
+    rows = {name: row for name, row in world.ctx.config.platforms.items() if name != "linux-x86_64"}
+    plan = make_plan(world.ctx)
+    jobs = tuple(make_job(world.ctx, job, Stage.VERIFY) for job in plan.jobs)
+    release = plan.releases[0].model_copy(update={"staged": staged})
+    config = world.ctx.config.model_copy(update={"platforms": rows})
+    ctx = replace(world.ctx, config=config)
+
+    with pytest.raises(UnknownNameError, match="unknown platform 'linux-x86_64'") as caught:
+        make_release(ctx, release, jobs, channel_of(world), Stage.PROJECTIONS)
+
+    assert caught.value.where == "publish toy-v1.2.3"
+    assert not store_of(world).root.exists()
 
 
 def test_a_pruned_nightly_is_not_put_again(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli import bisecting, changing, main, ports
 from pipeline.effects.store import LocalStore
-from pipeline.errors import BisectError, ConfigError, EventError, FetchBackError
+from pipeline.errors import BisectError, ConfigError, EventError, FetchBackError, LedgerError
 from pipeline.model.ledger import State
 from pipeline.publish.ledger import read_ledger
 from pipeline.publish.project import project
@@ -500,17 +500,54 @@ def test_an_interrupted_publication_is_reported_and_is_no_fault(command: Command
     assert "toy/toy-v2.0.0/ 6 files of no event" in command.message()
 
 
-def test_a_mirror_is_mended(command: Command, tmp_path: Path) -> None:
-    mirror = tmp_path / "mirror"
+def add_mirror(command: Command, mirror: Path) -> None:
+    """Give both channels a mirror."""
     channels = command.world.ctx.root / "translation_configs" / "channels.toml"
     text = f'\nmirrors = [{{ store = "{mirror}", base_url = "https://mirror.test" }}]'
     for name in ("release", "nightly"):
         replace_text(channels, f"[{name}]", f"[{name}]{text}")
+
+
+def test_a_mirror_that_cannot_be_filled_is_offered_nothing(
+    command: Command, tmp_path: Path
+) -> None:
+    add_mirror(command, tmp_path / "mirror")
+    made = command.publish(command.maker.release())
+    Path(
+        command.channel.store.address, "toy", made.manifest.release, made.files[0].filename
+    ).unlink()
+
+    status = command.run("reconcile")
+
+    assert status == FetchBackError.exit_code
+    assert "2 files cannot be mended from another site" in command.message()
+    assert not (tmp_path / "mirror" / "toy" / "versions.json").exists()
+
+
+def test_a_store_of_others_that_is_named_as_a_mirror_is_left_as_it_is(
+    command: Command, tmp_path: Path
+) -> None:
+    theirs = LocalStore(tmp_path / "theirs")
+    command.maker.release("9.0.0").publish([theirs], command.channel.notary, command.now)
+    before = theirs.sizes("toy")
+    add_mirror(command, theirs.root)
+    command.publish(command.maker.release())
+
+    status = command.run("reconcile")
+
+    assert status == LedgerError.exit_code
+    assert theirs.sizes("toy") == before
+
+
+def test_a_mirror_is_mended(command: Command, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    add_mirror(command, mirror)
     command.publish(command.maker.release())
 
     status = command.run("reconcile")
 
     assert status == 0
+    assert (mirror / "toy" / "versions.json").exists()
     assert len(LocalStore(mirror).sizes("toy/toy-v1.0.0")) == 6
     assert command.run("reconcile", "--check") == 0
 

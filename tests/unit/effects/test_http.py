@@ -485,3 +485,12 @@ def test_an_error_knows_what_the_server_answered(
 
     assert caught.value.http_status == 404
     assert DownloadError("x").http_status is None
+
+
+def test_a_full_disk_is_told_as_one(client: HttpClient, network: Network, tmp_path: Path) -> None:
+    network.answers = [answer(CONTENT)]
+
+    with pytest.raises(DownloadError, match=r"Make room there, or set TMPDIR"):
+        client.receive(URL, tmp_path / "gone" / "a", limit=LIMIT)
+
+    assert network.slept == []

@@ -192,11 +192,11 @@ def test_between_comparing_and_swapping_nobody_else_writes(
 
     other = threading.Thread(target=theirs)
 
-    def write_late(path: Path, data: bytes) -> None:
+    def write_late(path: Path, data: bytes, aside: Path) -> None:
         monkeypatch.setattr("pipeline.effects.store.write_atomically", write_atomically)
         other.start()
         other.join(timeout=0.1)  # it has all the time to be first, unless it must wait
-        write_atomically(path, data)
+        write_atomically(path, data, aside)
 
     monkeypatch.setattr("pipeline.effects.store.write_atomically", write_late)
 
@@ -459,3 +459,36 @@ def nothing_outside(tmp_path: Path) -> Iterator[None]:
         "file",
         "store",
     }
+
+
+def test_what_others_left_in_a_directory_is_no_key(store: LocalStore, tmp_path: Path) -> None:
+    store.put_new("pypy/definitions/one", a_file(tmp_path, b"one"), content_type=JSON)
+    for name in (".partial-x", "two~", "with blank"):
+        (store.root / "pypy/definitions" / name).write_bytes(b"left")
+
+    assert store.sizes("pypy/definitions") == {"pypy/definitions/one": 3}
+
+
+def test_what_is_not_yet_written_does_not_lie_beside_the_rest(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.replace("pypy/definitions/one", b"one", tag=None, content_type=JSON)
+    seen: list[str] = []
+
+    def look(_descriptor: int) -> None:
+        seen.extend(path.name for path in (store.root / "pypy/definitions").iterdir())
+
+    monkeypatch.setattr("os.fsync", look)
+    store.replace("pypy/definitions/two", b"two", tag=None, content_type=JSON)
+
+    assert seen == ["one"]
+
+
+def test_a_pointer_leads_where_it_should_also_in_a_path_with_dots(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    store = LocalStore(tmp_path / "store" / ".." / "store")
+    put(store, tmp_path, file=b"file")
+
+    store.point("demo/latest", "demo/file")
+
+    assert store.target("demo/latest") == "demo/file"

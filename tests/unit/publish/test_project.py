@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from pipeline.effects.store import LocalStore
-from pipeline.errors import ConflictError, LedgerError, UncertainError
+from pipeline.errors import ConflictError, FetchBackError, LedgerError, UncertainError
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
 from pipeline.model.ledger import Ledger, Published, SignedLedger, State, Yanked
@@ -16,7 +16,7 @@ from pipeline.publish import ledger as ledger_module
 from pipeline.publish import project as module
 from pipeline.publish.events import Stamp, yank
 from pipeline.publish.ledger import Decide, append, read_ledger
-from pipeline.publish.project import project, stale_indexes, wanted_indexes
+from pipeline.publish.project import project, require_mirrors, stale_indexes, wanted_indexes
 from pipeline.publish.projections import projections
 from pipeline.publish.sites import Site
 from pipeline.publish.view import Document, Pointer, Projection, View
@@ -79,8 +79,21 @@ def add(store: LocalStore, *decisions: Decide) -> None:
 
 
 def release(number: int) -> Decide:
-    """Return what publishes a version of its own."""
-    return happens(make_event(version=f"7.3.{number}"))
+    """Return what publishes a version of its own, without files."""
+    return happens(make_event(version=f"7.3.{number}", files=()))
+
+
+def with_files(number: int) -> Published:
+    """Return what published a version of its own, with its files."""
+    return make_event(version=f"7.3.{number}")
+
+
+def put_files(site: Site, event: Published) -> None:
+    """Put the files of a release; only their names matter here."""
+    for artifact in event.files:
+        path = Path(site.store.address, event.product, event.release, artifact.filename)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"file")
 
 
 def yanked(number: int) -> Decide:
@@ -128,7 +141,7 @@ def state_of(site: Site) -> State:
 
 def write(*sites: Site) -> list[str]:
     """Make the sites' indexes what the ledger says."""
-    return project(CONFIG, sites, FakeNotary())
+    return project(CONFIG, sites, FakeNotary(), lambda _seconds: None)
 
 
 def stale(*sites: Site) -> list[str]:
@@ -171,9 +184,11 @@ def test_every_index_is_written_and_named(site: Site) -> None:
 
 
 def test_the_shipped_indexes_are_written_as_they_are(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "projections", projections)
+    site = site_of(tmp_path / "store")
+    add(store_of(site), happens(with_files(1)))
 
     write(site)
 
@@ -322,13 +337,34 @@ def test_newer_indexes_that_another_wrote_meanwhile_are_not_undone(tmp_path: Pat
 
 
 def test_a_lost_answer_is_looked_up(tmp_path: Path) -> None:
-    def lose(_store: LocalStore) -> None:
-        msg = "no answer"
-        raise UncertainError(msg)
-
-    site = busy(tmp_path, lose)
+    site = busy(tmp_path, lose_answer)
 
     assert sorted(write(site)) == sorted(urls(site, *RELEASED))
+
+
+def lose_answer(_store: LocalStore) -> None:
+    """Lose the answer."""
+    msg = "no answer"
+    raise UncertainError(msg)
+
+
+def test_between_attempts_there_are_pauses_that_grow(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    site = busy(tmp_path, *[lose_answer] * 12)  # two documents an attempt
+
+    project(CONFIG, [site], FakeNotary(), pauses.append)
+
+    longest = [min(0.05 * 2**attempt, ledger_module.LONGEST_PAUSE) for attempt in range(6)]
+    assert len(pauses) == 6
+    assert all(0 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+    assert len(set(pauses)) > 1
+
+
+def test_where_the_last_answer_was_lost_that_is_said(tmp_path: Path) -> None:
+    site = busy(tmp_path, *[lose_answer] * 1000)
+
+    with pytest.raises(UncertainError, match="no answer"):
+        write(site)
 
 
 def test_indexes_that_others_keep_changing_are_given_up(tmp_path: Path) -> None:
@@ -394,6 +430,70 @@ def test_a_mirror_gets_the_ledger_and_indexes_with_its_own_addresses(
     assert public(mirror) == expected(mirror, state_of(site))
     assert public(mirror)[NAMES] != public(site)[NAMES]
     assert (write(site, mirror), stale(site, mirror)) == ([], [])
+
+
+def test_a_new_mirror_without_the_files_is_offered_nothing_until_it_has_them(
+    site: Site, mirror: Site
+) -> None:
+    event = with_files(2)
+    add(store_of(site), happens(event))
+
+    with pytest.raises(FetchBackError) as caught:
+        write(site, mirror)
+
+    message = str(caught.value)
+    assert message.startswith(f"{SECOND}: lacks {len(event.files)} files of releases")
+    assert message.endswith("Run: python -m pipeline reconcile")
+    assert public(site) == expected(site, BOTH)
+    assert (public(mirror), mirror.store.read("ledger.json")) == ({}, None)
+
+    put_files(mirror, event)
+    write(site, mirror)
+    assert (stale(site, mirror), state_of(mirror)) == ([], state_of(site))
+
+
+def test_a_mirror_that_lacks_files_does_not_hold_back_the_others(
+    site: Site, mirror: Site, tmp_path: Path
+) -> None:
+    event, other = with_files(2), site_of(tmp_path / "other", "https://third.test")
+    add(store_of(site), happens(event))
+    put_files(other, event)
+
+    with pytest.raises(FetchBackError, match=SECOND):
+        write(site, mirror, other)
+
+    assert stale(site, other) == []
+
+
+def test_a_mirror_that_lost_files_still_learns_of_a_yank(site: Site, mirror: Site) -> None:
+    """Its indexes name those files already; that a release is bad must not wait for them."""
+    event = with_files(2)
+    add(store_of(site), happens(event))
+    put_files(mirror, event)
+    write(site, mirror)
+    Path(mirror.store.address, "pypy", event.release, event.files[0].filename).unlink()
+
+    add(store_of(site), yanked(1))
+    write(site, mirror)
+
+    assert stale(site, mirror) == []
+
+
+def test_files_of_a_yanked_release_may_be_missing_from_a_mirror(site: Site, mirror: Site) -> None:
+    add(store_of(site), happens(with_files(2)), yanked(2))
+
+    write(site, mirror)
+
+    assert stale(site, mirror) == []
+
+
+def test_mirrors_are_looked_at_without_writing(site: Site, mirror: Site) -> None:
+    require_mirrors([site, mirror], FakeNotary())
+    assert mirror.store.read("ledger.json") is None
+
+    add(store_of(mirror), release(8))
+    with pytest.raises(LedgerError, match="has events that"):
+        require_mirrors([site, mirror], FakeNotary())
 
 
 def test_a_mirror_follows_the_ledger(site: Site, mirror: Site) -> None:
@@ -489,6 +589,46 @@ def test_a_mirror_to_which_somebody_published_is_refused_and_left_as_it_is(
     assert message.startswith(f"{mirror.store.address}: ledger.json: has events that ")
     assert "Nothing was written there" in message
     assert (ledger_files(mirror), public(mirror)) == before
+
+
+def test_an_event_that_another_copied_to_the_mirror_meanwhile_makes_it_no_other_ledger(
+    site: Site, mirror: Site
+) -> None:
+    """Another releaser appends and copies between our reading the ledger and copying it."""
+    write(site, mirror)
+
+    class Followed(LocalStore):
+        def sizes(self, prefix: str) -> dict[str, int]:
+            if meanwhile:
+                meanwhile.pop()()
+            return super().sizes(prefix)
+
+    def publish() -> None:
+        add(store_of(site), release(2))
+        write(site, mirror)
+
+    meanwhile = [publish]
+    ours = Site(store=Followed(Path(site.store.address)), base_url=FIRST)
+
+    write(ours, mirror)
+
+    assert ledger_files(mirror) == ledger_files(site)
+    assert (public(site), public(mirror)) == (expected(site, BOTH), expected(mirror, BOTH))
+
+
+def test_a_store_of_others_is_no_mirror_whoever_signed_its_ledger(site: Site, mirror: Site) -> None:
+    """Its key is not trusted here, but its events are sound, and they may be nowhere else."""
+    add(store_of(mirror), release(8))
+    path = Path(mirror.store.address, "ledger.json")
+    theirs = SignedLedger.model_validate_json(path.read_bytes())
+    signed = theirs.model_copy(update={"fingerprint": "B" * 40, "signature": "by them"})
+    path.write_bytes(canonical_json(signed))
+    before = path.read_bytes(), public(mirror)
+
+    with pytest.raises(LedgerError, match="has events that"):
+        write(site, mirror)
+
+    assert (path.read_bytes(), public(mirror)) == before
 
 
 def test_a_mirror_that_is_ahead_is_refused(site: Site, mirror: Site) -> None:

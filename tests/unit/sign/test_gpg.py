@@ -315,6 +315,10 @@ def test_a_signature_by_a_subkey_counts_for_its_primary_key(process: FakeProcess
     check(process, Answer(stdout=by_subkey))
 
 
+def test_a_key_that_has_expired_since_is_good_for_old_files(process: FakeProcess) -> None:
+    check(process, Answer(stdout=f"[GNUPG:] EXPKEYSIG {KEY[-16:]} Toy\n{valid_signature(KEY)}"))
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -322,6 +326,8 @@ def test_a_signature_by_a_subkey_counts_for_its_primary_key(process: FakeProcess
         Answer(stdout=valid_signature(KEY) + valid_signature(OTHER_KEY)),
         Answer(status=1, stdout="[GNUPG:] BADSIG 0123 Toy\n", stderr="gpgv: BAD signature"),
         Answer(status=1, stdout=valid_signature(KEY), stderr="gpgv: BAD signature"),
+        Answer(stdout=f"[GNUPG:] REVKEYSIG {KEY[-16:]} Toy\n{valid_signature(KEY)}"),
+        Answer(stdout=f"[GNUPG:] EXPSIG {KEY[-16:]} Toy\n{valid_signature(KEY)}"),
         Answer(stdout=""),
         Answer(stdout=f"gpgv: VALIDSIG {KEY}\n"),
         Answer(stdout=f"[GNUPG:] GOODSIG {KEY[-16:]} Toy {KEY}\n"),
@@ -331,6 +337,8 @@ def test_a_signature_by_a_subkey_counts_for_its_primary_key(process: FakeProcess
         "two signers",
         "bad",
         "status says bad",
+        "revoked key",
+        "expired signature",
         "nothing said",
         "no status line",
         "good, but perhaps expired",

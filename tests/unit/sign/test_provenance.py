@@ -172,6 +172,7 @@ def test_a_nightly_names_its_branch() -> None:
     ("repository", "uri"),
     [
         ("https://robot:secret@git.test/a/b.git", "git+https://git.test/a/b.git"),
+        ("https://robot:se@cret@git.test/a/b.git", "git+https://git.test/a/b.git"),
         ("ssh://git@git.test/a@b", "git+ssh://git.test/a@b"),
         ("file:///srv/a@b", "git+file:///srv/a@b"),
     ],
