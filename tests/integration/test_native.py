@@ -221,6 +221,6 @@ def test_the_demo_is_released_without_containers(project: Project, pypy: Path) -
     ran = project.run("release", "demo", "--engine", f"{name}=native", PATH=path)
 
     assert f"demo-{name}" in ran.stderr
-    (archive,) = project.store.glob("demo/*/*.tar.gz")
+    (archive,) = project.store.glob("demo/demo-v*/*.tar.gz")
     assert archive.stat().st_size > 0
     assert not list((project.work / "native").iterdir())
