@@ -36,12 +36,12 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def manifest(project: Project) -> dict[str, Any]:
-    (path,) = project.store.glob("demo/*/*-manifest.json")
+    (path,) = project.store.glob("demo/demo-v*/*-manifest.json")
     return dict(json.loads(path.read_bytes()))
 
 
 def build_info(project: Project, suffix: str) -> dict[str, Any]:
-    (path,) = project.store.glob(f"demo/*/*-{suffix}.tar.gz")
+    (path,) = project.store.glob(f"demo/demo-v*/*-{suffix}.tar.gz")
     with tarfile.open(path) as archive:
         file = archive.extractfile(f"{path.name.removesuffix('.tar.gz')}/BUILD-INFO.json")
         assert file is not None
