@@ -228,13 +228,14 @@ def _seal(store: Store, ledger: Ledger, state: State) -> tuple[Ledger, State]:
     )
     data = canonical_json(state)
     checkpoint = Checkpoint(key=naming.checkpoint_key(last, _digest(data)), sha256=_digest(data))
-    _put(store, segment.key, events)
-    _put(store, checkpoint.key, data)
+    put_sealed(store, segment.key, events)
+    put_sealed(store, checkpoint.key, data)
     sealed = Ledger(segments=(*ledger.segments, segment), checkpoint=checkpoint)
     return sealed, state
 
 
-def _put(store: Store, key: str, data: bytes) -> None:
+def put_sealed(store: Store, key: str, data: bytes) -> None:
+    """Put sealed events or a checkpoint; what is there under a key with their digest stays."""
     with tempfile.NamedTemporaryFile(prefix="rpp-") as file:
         file.write(data)
         file.flush()

@@ -4,12 +4,10 @@ Every step may be repeated, and repairs whatever is there: an index is a pure fu
 ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from pipeline.effects.store import Store, Tagged
@@ -28,6 +26,7 @@ from pipeline.publish.ledger import (
     Read,
     claimed_ledger,
     pause_before_next,
+    put_sealed,
     read_ledger,
     was_once,
 )
@@ -325,7 +324,4 @@ def _copy(source: Store, destination: Store, key: str) -> None:
     if present is None:
         msg = f"{source.address}: {key}: the ledger names it, but it is not there. Restore it."
         raise LedgerError(msg)
-    with tempfile.NamedTemporaryFile(prefix="rpp-") as file:
-        file.write(present.data)
-        file.flush()
-        destination.put_new(key, Path(file.name), content_type=JSON_TYPE)
+    put_sealed(destination, key, present.data)
