@@ -30,6 +30,7 @@ from pipeline.model.configs import (
     StoreConfig,
     TranslationConfig,
 )
+from pipeline.model.debian import DistributionsFile
 from pipeline.model.platforms import Platform
 
 M = TypeVar("M", bound=BaseModel)
@@ -39,6 +40,7 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "environments": EnvironmentsFile,
     "platforms": PlatformsFile,
     "channels": ChannelsFile,
+    "distributions": DistributionsFile,
 }
 """The files that are not interpreters; each other ``*.toml`` is one interpreter."""
 
@@ -61,6 +63,8 @@ def load_config(root: Path) -> Config:
         bases=(environments := _read(root / "environments.toml", EnvironmentsFile)).bases,
         environments=environments.environments,
         pins=_read(root / "pins.toml", PinsFile).pins,
+        vendor=(distributions := _read(root / "distributions.toml", DistributionsFile)).vendor,
+        suites=distributions.suites,
         interpreters=_read_interpreters(root),
         channels=_read(root / "channels.toml", ChannelsFile),
     )

@@ -16,6 +16,8 @@ class ArtifactKind(StrEnum):
     ARCHIVE_ZIP = "archive-zip"
     DEBUG_ZST = "debug-tar-zst"
     SOURCE_GZ = "source-tar-gz"
+    DEB = "debian-package"
+    DEBIAN_INDEX = "debian-index"
     PROVENANCE = "provenance"
     MANIFEST = "manifest"
     CHECKSUMS = "checksums"
@@ -29,6 +31,8 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     ArtifactKind.ARCHIVE_ZIP: "application/zip",
     ArtifactKind.DEBUG_ZST: "application/zstd",
     ArtifactKind.SOURCE_GZ: "application/gzip",
+    ArtifactKind.DEB: "application/vnd.debian.binary-package",
+    ArtifactKind.DEBIAN_INDEX: "application/json",
     ArtifactKind.PROVENANCE: "application/vnd.in-toto+json",
     ArtifactKind.MANIFEST: "application/json",
     ArtifactKind.CHECKSUMS: "text/plain; charset=utf-8",
@@ -42,7 +46,7 @@ INDEXED = frozenset({ArtifactKind.ARCHIVE_GZ, ArtifactKind.ARCHIVE_ZIP})
 """The archives that indexes list: of each platform the one that every client can read."""
 
 
-BUILT = ARCHIVES | {ArtifactKind.DEBUG_ZST, ArtifactKind.SOURCE_GZ}
+BUILT = ARCHIVES | {ArtifactKind.DEBUG_ZST, ArtifactKind.SOURCE_GZ, ArtifactKind.DEB}
 """What is built; a release's other files speak of these."""
 
 

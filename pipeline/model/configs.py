@@ -20,6 +20,10 @@ from pydantic import (
 )
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
+from pipeline.model.debian import AptConfig, DebianConfig, DebianSuite, Vendor
+from pipeline.model.homebrew import HomebrewConfig, TapConfig
+from pipeline.model.images import ImageConfig, RegistryConfig
+from pipeline.model.install import InstallTest
 from pipeline.model.platforms import Libc, Os, Platform
 from pipeline.model.versions import VersionField
 
@@ -380,6 +384,8 @@ class InterpreterConfig(Model):
     ``implementation`` is what ``sys.implementation.name`` says, for clients that ask for it.
     ``interpreter_version`` is what is released unless the command line says another;
     ``language_version`` may be ``3.11`` where the source itself has the rest.
+    ``debian``, ``image`` and ``homebrew`` say how packages are made of its archives, for channels
+    that publish such; ``install`` is what must work wherever one was installed.
     """
 
     interpreter: Name
@@ -396,6 +402,10 @@ class InterpreterConfig(Model):
     translation: TranslationConfig
     package: PackageConfig
     verify: VerifyConfig
+    debian: DebianConfig | None = None
+    image: ImageConfig | None = None
+    homebrew: HomebrewConfig | None = None
+    install: tuple[InstallTest, ...] = ()
 
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
@@ -483,6 +493,8 @@ class ChannelConfig(StoreConfig):
     ``optional`` are platforms without which a nightly may be published. ``parallel`` is how many
     files are transferred at a time, ``largest_file`` how many bytes a file may have.
     ``stale_after_days`` is the age at which the newest nightly is reported.
+    With ``apt`` Debian packages are made, with ``registry`` OCI images, and with ``tap`` formulas
+    are written into a tap of Homebrew.
     """
 
     interpreters: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -491,6 +503,9 @@ class ChannelConfig(StoreConfig):
     signing: SigningConfig
     mirrors: tuple[StoreConfig, ...] = ()
     github: GithubConfig | None = None
+    apt: AptConfig | None = None
+    registry: RegistryConfig | None = None
+    tap: TapConfig | None = None
     retention: RetentionConfig = RetentionConfig()
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     largest_file: Annotated[int, Field(ge=1)] = 1 << 30
@@ -512,5 +527,7 @@ class Config(Model):
     bases: dict[str, Base]
     environments: dict[str, EnvironmentConfig]
     pins: dict[str, Pin]
+    vendor: Vendor
+    suites: dict[str, DebianSuite]
     interpreters: dict[str, InterpreterConfig]
     channels: ChannelsFile

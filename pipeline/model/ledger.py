@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.configs import Channel, Fingerprint
+from pipeline.model.images import PublishedImage
 from pipeline.model.records import Revision
 from pipeline.model.versions import InterpreterVersion, VersionField, numbers
 
@@ -68,6 +69,7 @@ class Published(_Event):
     fingerprint: Fingerprint
     platforms: tuple[PublishedPlatform, ...]
     files: tuple[Artifact, ...]
+    images: tuple[PublishedImage, ...] = ()
 
 
 class Promoted(_Event):
@@ -250,7 +252,7 @@ def _compacted(releases: tuple[Release, ...]) -> Iterable[Release]:
 
 def slim(release: Release) -> Release:
     """Return a nightly as it is kept when it is old: without what its manifest says."""
-    event = release.published.model_copy(update={"files": (), "platforms": ()})
+    event = release.published.model_copy(update={"files": (), "platforms": (), "images": ()})
     return release.model_copy(update={"published": event})
 
 

@@ -7,6 +7,8 @@ from pydantic import Field
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import FileName, Model, Name, Sha256
 from pipeline.model.configs import Channel
+from pipeline.model.debian import BinaryPackage
+from pipeline.model.images import PublishedImage
 from pipeline.model.versions import VersionField
 
 
@@ -166,6 +168,50 @@ class Verification(Model):
     glibc_floor: str
 
 
+class DebianPackages(Model):
+    """The Debian packages of one job, beside the record: files, what they are, their verdicts.
+
+    ``gates`` has what lintian said of each suite's.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    packages: tuple[BinaryPackage, ...]
+    gates: tuple[GateResult, ...]
+
+
+class BuiltImage(Model):
+    """One image, as an OCI image layout (specification 1.1) in a tar file beside the record.
+
+    ``packages`` are the distribution's packages in it, each ``name version architecture``.
+    """
+
+    image: PublishedImage
+    archive: FileName
+    sha256: Sha256
+    packages: tuple[str, ...]
+
+
+class BuiltImages(Model):
+    """The images of one job."""
+
+    images: tuple[BuiltImage, ...]
+
+
+class Installed(Model):
+    """One installation by a real client that worked, and what was seen of it."""
+
+    client: str
+    where: str
+    what: tuple[str, ...]
+    seconds: float
+
+
+class Installation(Model):
+    """Every installation of a job's packages that was tried; all worked."""
+
+    installed: tuple[Installed, ...]
+
+
 class PlatformFacts(Model):
     """What the manifest says of one platform of a release.
 
@@ -204,6 +250,7 @@ class Manifest(Model):
     input_key: Sha256
     platforms: tuple[PlatformFacts, ...]
     files: tuple[Artifact, ...]
+    images: tuple[PublishedImage, ...] = ()
 
 
 class SignedRelease(Model):
@@ -216,6 +263,7 @@ class SignedRelease(Model):
     product: Name
     provenance: Artifact
     manifest: Artifact
+    debian_index: Artifact | None = None
     checksums: Artifact
     signature: Artifact
     public_key: Artifact

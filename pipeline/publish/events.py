@@ -77,6 +77,7 @@ def publication(
                 for facts in manifest.platforms
             ),
             files=files,
+            images=manifest.images,
         )
 
     return decide

@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact
 from pipeline.model.ledger import Published
-from pipeline.publish.projections.documents import HTML_TYPE, rendered, text_document
+from pipeline.publish.projections.documents import HTML_TYPE, text_document
 from pipeline.publish.projections.selection import newest_first
 from pipeline.publish.view import Document, View
+from pipeline.templates import rendered
 
 TITLE: Final = "Checksums"
 RST_PAGE: Final = "checksums.rst"

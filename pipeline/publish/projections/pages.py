@@ -13,7 +13,7 @@ from pipeline.model.artifacts import Artifact
 from pipeline.model.configs import Fingerprint
 from pipeline.model.ledger import KEPT_WHOLE, Release, nightly_order
 from pipeline.publish.projections.checksums import HTML_PAGE, RST_PAGE
-from pipeline.publish.projections.documents import HTML_TYPE, rendered, text_document
+from pipeline.publish.projections.documents import HTML_TYPE, text_document
 from pipeline.publish.projections.latest import LATEST
 from pipeline.publish.projections.selection import (
     announced_on,
@@ -23,6 +23,7 @@ from pipeline.publish.projections.selection import (
 )
 from pipeline.publish.projections.yanked import YANKED_LIST
 from pipeline.publish.view import Document, View
+from pipeline.templates import rendered
 
 INDEXES: Final = (
     (naming.VERSIONS_INDEX, "every release, in the form of upstream's list"),

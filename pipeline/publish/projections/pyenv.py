@@ -14,7 +14,7 @@ from pipeline.model import naming
 from pipeline.model.artifacts import Artifact
 from pipeline.model.ledger import Published
 from pipeline.model.platforms import MachO, Platform
-from pipeline.publish.projections.documents import rendered, text_document
+from pipeline.publish.projections.documents import text_document
 from pipeline.publish.projections.selection import (
     KNOWN_IMPLEMENTATIONS,
     newest_nightlies,
@@ -22,6 +22,7 @@ from pipeline.publish.projections.selection import (
     python_version,
 )
 from pipeline.publish.view import Document, View
+from pipeline.templates import rendered
 
 TEMPLATE: Final = "pyenv/definition.sh.jinja"
 # Python 2.7's pip is too old for the options that python-build gives to ensurepip otherwise.

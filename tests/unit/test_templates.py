@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import UndefinedError
 
-from pipeline.publish.projections.documents import rendered
+from pipeline.templates import rendered
 
 
 def test_a_name_that_a_template_is_not_given_is_an_error() -> None:

@@ -1,0 +1,1 @@
+"""What is made of a verified archive for the clients that take no archive: packages, images."""

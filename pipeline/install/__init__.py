@@ -1,0 +1,1 @@
+"""Installs what was made by real clients, in clean containers."""

@@ -1,0 +1,95 @@
+"""OCI images: what the configuration says of them, and how a release lists them.
+
+Formats are those of the OCI image specification 1.1 (manifest, index, annotations).
+"""
+
+from typing import Annotated, Final
+
+from pydantic import Field, StringConstraints
+
+from pipeline.model.base import Model, Name, RelativePath
+
+OciDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Repository = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$", max_length=200
+    ),
+]
+"""A repository of a registry: ``ghcr.io/owner/pypy``."""
+
+IMAGE_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+IMAGE_MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+
+
+class ImageVariant(Model):
+    """One kind of image: what it is made on, and what is installed there besides.
+
+    ``environment`` (of ``environments.toml``) is its base; ``packages`` are Debian packages of
+    the base's suite, installed beside those that the interpreter's own programs need. ``suite``
+    and, unless it is empty, ``name`` (``slim``) are in its tags.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")] = ""
+    suite: Name
+    environment: Name
+    packages: tuple[str, ...] = ()
+
+
+class ImageConfig(Model):
+    """How an interpreter's archive becomes OCI images.
+
+    ``image`` is the last component of the repository, ``line`` begins the tags (``3.11``).
+    The archive's content is in ``directory`` (no leading slash), whose ``bin`` is on PATH.
+    ``private`` are patterns of bundled libraries, which are left out where the base has one of the
+    same name: two copies of one library in one process clash. ``dropped`` are patterns of other
+    files that no image has. ``command`` is what runs by default; ``prepare`` are commands that are
+    run at the end of the making, as ``ensurepip``; ``{root}`` stands for the directory.
+    A variant without a name has the short tags, the first one those without a suite.
+    """
+
+    image: Name
+    line: Name
+    directory: RelativePath
+    private: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    prepare: tuple[tuple[str, ...], ...] = ()
+    variants: Annotated[tuple[ImageVariant, ...], Field(min_length=1)]
+
+
+class RegistryConfig(Model):
+    """Where a channel's images go; credentials are in the environment's variables of these names.
+
+    ``repository`` is what the images' own names are below (``ghcr.io/owner``). ``plain_http``
+    is for a registry on the loopback only.
+    """
+
+    repository: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"),
+    ]
+    plain_http: bool = False
+    username_variable: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")] = (
+        "REGISTRY_USERNAME"
+    )
+    password_variable: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")] = (
+        "REGISTRY_PASSWORD"  # noqa: S105 - the variable's name
+    )
+
+
+class PublishedImage(Model):
+    """One image of a release, for one platform, known by its manifest's digest.
+
+    ``manifest_size`` is the manifest's own size, ``size`` that of everything that is downloaded,
+    compressed; both in bytes. ``suite`` and ``variant`` decide its tags.
+    """
+
+    image: Name
+    line: Name
+    variant: str
+    suite: Name
+    platform: Name
+    digest: OciDigest
+    manifest_size: Annotated[int, Field(gt=0)]
+    size: Annotated[int, Field(gt=0)]
