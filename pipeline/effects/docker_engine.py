@@ -14,7 +14,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
+from pipeline.effects.engine import ContainerStep, EngineInfo, Network, OnLine, StepResult
 from pipeline.effects.process import Completed
 from pipeline.effects.ssh import forwarded
 from pipeline.effects.watch import watch
@@ -188,8 +188,11 @@ class DockerEngine:
         return container, False
 
     @contextlib.contextmanager
-    def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
-        """Start a container without network for several commands; removed at the end."""
+    def session(
+        self, image_id: str, *, user: str | None = "1000:1000", network: Network = "none"
+    ) -> Iterator["DockerSession"]:
+        """Start a container for several commands; removed at the end."""
+        confined = _confinement(None) if network == "none" else _usual_rights(network)
         with _engine_errors(self._address):
             self._clear_leftovers(SESSION_LABEL)
             container = self._client.containers.create(
@@ -199,7 +202,7 @@ class DockerEngine:
                 user=user,
                 init=True,
                 labels={WORKSPACE_LABEL: self._workspace, SESSION_LABEL: "yes"},
-                **_confinement(None),
+                **confined,
             )
             try:
                 container.start()
@@ -265,6 +268,11 @@ def _confinement(seccomp: str | None) -> dict[str, Any]:
     if seccomp is not None:
         options.append(f"seccomp={seccomp}")
     return {"network_mode": "none", "cap_drop": ["ALL"], "security_opt": options}
+
+
+def _usual_rights(network: Network) -> dict[str, Any]:
+    """A network, and the capabilities that the engine gives by default; no way to gain others."""
+    return {"network_mode": network, "security_opt": ["no-new-privileges:true"]}
 
 
 def _succeeded(container: Container) -> bool:
