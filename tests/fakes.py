@@ -722,6 +722,7 @@ class FakeEngine:
         self.contained = True
         self.networks: list[Network] = []
         self.packages, self.machine = PACKAGES, "amd64"
+        self.saved = b""
         self.asked: list[str] = []
         self.pulled: list[tuple[str, str]] = []
         self.built: list[tuple[str, Mapping[str, str], tuple[tarfile.TarInfo, ...]]] = []
@@ -770,13 +771,25 @@ class FakeEngine:
         arguments: Mapping[str, str],
         oci_platform: str,
         on_line: OnLine,
+        fresh: bool = False,
     ) -> str:
         """Add an image with *tag*."""
-        self._ask("build")
+        self._ask("build afresh" if fresh else "build")
         on_line(f"build for {oci_platform}")
         with tarfile.open(context) as archive:
             self.built.append((tag, arguments, tuple(archive.getmembers())))
         return self.add_image(tag)
+
+    def save(self, image_id: str, path: Path) -> None:
+        """Write what the test says that an image is."""
+        self._ask("save")
+        self._image(image_id)
+        path.write_bytes(self.saved)
+
+    def load(self, path: Path) -> str:
+        """Hold another image, known by its tar file's name."""
+        self._ask("load")
+        return self.add_image(path.name)
 
     def add_image(self, reference: str) -> str:
         """Hold another image; like a real one's, its id is new each time it is made."""

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageLoadError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
 from pipeline.effects.engine import ContainerStep, EngineInfo, Network, OnLine, StepResult
@@ -113,6 +113,7 @@ class DockerEngine:
         arguments: Mapping[str, str],
         oci_platform: str,
         on_line: OnLine,
+        fresh: bool = False,
     ) -> str:
         """Build the tar file *context*; return the image's id."""
         lines: list[str] = []
@@ -123,6 +124,7 @@ class DockerEngine:
                 tag=tag,
                 buildargs=dict(arguments),
                 platform=oci_platform,
+                nocache=fresh,
                 rm=True,
                 forcerm=True,
                 decode=True,
@@ -139,6 +141,28 @@ class DockerEngine:
             msg = f"{tag}: the engine reported no error, but has no such image after the build."
             raise ImageError(msg)
         return found
+
+    def save(self, image_id: str, path: Path) -> None:
+        """Write an image to *path*, as the tar file that ``docker save`` makes."""
+        with _engine_errors(self._address):
+            try:
+                _save(self._client.images.get(image_id).save(), path)
+            except ImageNotFound as error:
+                msg = f"{image_id}: the engine has no such image to save; it was removed meanwhile."
+                raise ImageError(msg) from error
+
+    def load(self, path: Path) -> str:
+        """Take an image from such a tar file; return its id."""
+        with _engine_errors(self._address), path.open("rb") as stream:
+            try:
+                images = self._client.images.load(stream)
+            except ImageLoadError as error:
+                msg = f"{path}: the engine does not take the image: {error}"
+                raise ImageError(msg) from error
+        if len(images) != 1:
+            msg = f"{path}: holds {len(images)} images, but one is expected."
+            raise ImageError(msg)
+        return str(images[0].id)
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it."""

@@ -111,8 +111,18 @@ class Engine(Protocol):
         arguments: Mapping[str, str],
         oci_platform: str,
         on_line: OnLine,
+        fresh: bool = False,
     ) -> str:
-        """Build the tar file *context*, which has a ``Dockerfile``; return the image's id."""
+        """Build the tar file *context*, which has a ``Dockerfile``; return the image's id.
+
+        A *fresh* one takes nothing that an earlier build has left.
+        """
+
+    def save(self, image_id: str, path: Path) -> None:
+        """Write an image to *path*, as the tar file that ``docker save`` makes."""
+
+    def load(self, path: Path) -> str:
+        """Take an image from such a tar file; return its id."""
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it.

@@ -93,8 +93,17 @@ class NativeEngine:
         arguments: Mapping[str, str],  # noqa: ARG002
         oci_platform: str,  # noqa: ARG002
         on_line: OnLine,  # noqa: ARG002
+        fresh: bool = False,  # noqa: ARG002
     ) -> NoReturn:
         """There are no images to build."""
+        raise _without_images()
+
+    def save(self, image_id: str, path: Path) -> NoReturn:  # noqa: ARG002
+        """There are no images to save."""
+        raise _without_images()
+
+    def load(self, path: Path) -> NoReturn:  # noqa: ARG002
+        """There are no images to load."""
         raise _without_images()
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
