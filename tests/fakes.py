@@ -791,6 +791,13 @@ class FakeEngine:
         self._ask("load")
         return self.add_image(path.name)
 
+    def remove_image(self, image_id: str) -> None:
+        """Give up an image."""
+        self._ask("remove_image")
+        self.images = {
+            name: image for name, image in self.images.items() if image.image_id != image_id
+        }
+
     def add_image(self, reference: str) -> str:
         """Hold another image; like a real one's, its id is new each time it is made."""
         made = len(self.built) + len(self.pulled)

@@ -106,6 +106,10 @@ class NativeEngine:
         """There are no images to load."""
         raise _without_images()
 
+    def remove_image(self, image_id: str) -> NoReturn:  # noqa: ARG002
+        """There are no images to give up."""
+        raise _without_images()
+
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step* from its beginning; what a killed run has left is removed first."""
         place = self._root / step.name
