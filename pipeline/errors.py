@@ -128,6 +128,12 @@ class PackageError(PipelineError):
     exit_code = 33
 
 
+class DebianPackageError(PipelineError):
+    """Debian packages cannot be made of an archive."""
+
+    exit_code = 36
+
+
 class GateError(PipelineError):
     """A finished archive fails a gate, so it must not be released."""
 
@@ -138,6 +144,12 @@ class UnsafeArchiveError(PipelineError):
     """An archive has a member that must never be unpacked."""
 
     exit_code = 41
+
+
+class LintianError(PipelineError):
+    """A Debian package violates Debian's policy, as lintian finds."""
+
+    exit_code = 46
 
 
 class SigningKeyError(PipelineError):
