@@ -20,8 +20,11 @@ from pipeline.model.naming import CHECKSUMS_NAME, PROVENANCE_SUFFIX, PUBLIC_KEY_
 
 TYPES: Final = {
     ".asc": "application/pgp-signature",
+    ".deb": "application/vnd.debian.binary-package",
     ".gz": "application/gzip",
     ".json": "application/json",
+    ".sources": "text/plain; charset=utf-8",
+    ".xz": "application/x-xz",
     ".zst": "application/zstd",
     "": "text/plain; charset=utf-8",
 }
