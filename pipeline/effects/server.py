@@ -12,6 +12,7 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from pipeline.effects.store import CACHE_FOR_EVER, CACHE_SHORTLY
 from pipeline.errors import StoreError
@@ -64,7 +65,7 @@ class _StoreHandler(SimpleHTTPRequestHandler):
         """Refuse what no store key can be, then do as the library does."""
         path = self.path.split("?", 1)[0].strip("/")
         try:
-            check_key(path)
+            check_key(unquote(path))
         except ValueError:
             if path:
                 self.send_error(HTTPStatus.NOT_FOUND)
