@@ -452,11 +452,11 @@ def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rele
 def write_projections(ctx: Context, channel: OpenChannel) -> list[str]:
     """Make every index what the ledger says; return the addresses of those that changed."""
     if ctx.dry_run:
-        if stale_indexes(ctx.config, channel.sites, channel.notary):
+        if stale_indexes(ctx, channel):
             raise NotFinished(Stage.PROJECTIONS)
         return []
     with _located(Stage.PROJECTIONS, "indexes"), ctx.console.step("projections") as step:
-        changed = project(ctx.config, channel.sites, channel.notary)
+        changed = project(ctx, channel)
         if not changed:
             step.skip("every index is what the ledger says")
     return changed

@@ -158,7 +158,7 @@ def _apply(change: _Change, release: Release, make: MakeDecide) -> None:
     else:
         read, event = append(channel.store, channel.notary, decide)
         now = read.state
-        project(ctx.config, channel.sites, channel.notary)
+        project(ctx, channel)
     _show(change, existing(now, release.published.product, release.name), event, now)
     if channel.github is not None and not ctx.dry_run:
         tuple(copy_releases(ctx, channel, now, channel.github, _touched(change, release, now)))

@@ -85,7 +85,7 @@ def _remove(ctx: Context, channel: OpenChannel) -> None:
     if any(release_files(site.store, item) for item in gone for site in channel.sites):
         with ctx.console.step(f"remove the files of {len(gone)} nightlies") as step:
             step.phase("indexes")
-            project(ctx.config, channel.sites, channel.notary)
+            project(ctx, channel)
             step.phase("files")
             removed = remove_files(channel, state, gone)
         ctx.console.line(f"{removed} files removed")

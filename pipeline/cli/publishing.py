@@ -50,7 +50,7 @@ def _run_reconcile(arguments: argparse.Namespace, console: Console) -> int:
     config = chosen_channel(ctx.config, arguments)
     if ctx.dry_run or arguments.check:
         channel = reading_channel(ctx, config, arguments)
-        stale = stale_indexes(ctx.config, channel.sites, channel.notary)
+        stale = stale_indexes(ctx, channel)
         found = audit(ctx.config, channel)
         _show_audit(console, stale, "to be written", found.findings)
         return 1 if arguments.check and (stale or found.wrong) else 0
@@ -76,7 +76,7 @@ def _projected(ctx: Context, channel: OpenChannel) -> tuple[list[str], FetchBack
     Which files are gone is said better by who looks at all of them.
     """
     try:
-        return project(ctx.config, channel.sites, channel.notary), None
+        return project(ctx, channel), None
     except FetchBackError as error:
         return [], error
 

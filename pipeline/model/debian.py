@@ -8,7 +8,7 @@ than the same one for a newer suite: an upgrade of the system also upgrades the 
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.versions import InterpreterVersion, Nightly
@@ -19,6 +19,8 @@ DEBIAN_REVISION: Final = 1
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$", max_length=60)]
 SuffixName = Annotated[str, StringConstraints(pattern=r"^-[a-z0-9][a-z0-9.+-]*$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+_FIELDS_OF_LISTS: Final = frozenset({"filename", "size", "sha256"})
 
 
 class DebianSuite(Model):
@@ -145,6 +147,18 @@ class AptConfig(Model):
     keep: Annotated[int, Field(ge=1)] = 5
 
 
+def _stanza(text: str) -> str:
+    lines = text.split("\n")
+    fields = {line.partition(":")[0].lower() for line in lines if line and line[0] not in " \t#"}
+    if not all(line.strip() for line in lines) or fields & _FIELDS_OF_LISTS:
+        msg = (
+            "a control stanza has no empty line, no newline at its end, and none of the fields "
+            "Filename, Size and SHA256, which apt's lists add"
+        )
+        raise ValueError(msg)
+    return text
+
+
 class BinaryPackage(Model):
     """One ``.deb`` file of a release; ``control`` is its control stanza, without a last newline."""
 
@@ -154,7 +168,7 @@ class BinaryPackage(Model):
     architecture: Name
     name: PackageName
     package_version: str
-    control: str
+    control: Annotated[str, AfterValidator(_stanza)]
     size: Annotated[int, Field(gt=0)]
     sha256: Sha256
 

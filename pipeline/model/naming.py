@@ -33,7 +33,9 @@ LEDGER_PREFIX: Final = "ledger"
 INDEX_DIRECTORIES: Final = ("definitions", "latest", "nightly")
 """What a product's directory has besides releases: directories that hold indexes only."""
 PAGE_NAME: Final = "index.html"
-TOP_KEYS: Final = (LEDGER_KEY, LEDGER_PREFIX, PAGE_NAME)
+DISTS_PREFIX: Final = "dists"
+APT_PREFIX: Final = "apt"
+TOP_KEYS: Final = (LEDGER_KEY, LEDGER_PREFIX, PAGE_NAME, DISTS_PREFIX, APT_PREFIX)
 """What a store has at its top besides products."""
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
