@@ -83,7 +83,7 @@ def _missing(root: Path, system: frozenset[str]) -> Iterator[tuple[str, str]]:
 
 
 def _needed(path: Path, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each library that an ELF file names, with the directories it looks in, below the top."""
+    """Yield each library that an ELF file names, and where below the top it looks for that."""
     binary = parsed(path)
     if binary is None:
         return
