@@ -14,7 +14,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageLoadError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
+from pipeline.effects.engine import ContainerStep, EngineInfo, Network, OnLine, StepResult
 from pipeline.effects.process import Completed
 from pipeline.effects.ssh import forwarded
 from pipeline.effects.watch import watch
@@ -164,6 +164,12 @@ class DockerEngine:
             raise ImageError(msg)
         return str(images[0].id)
 
+    def remove_image(self, image_id: str) -> None:
+        """Give up an image, unless something else needs it."""
+        # In use by another container, or tagged by somebody: then it is not ours alone.
+        with _engine_errors(self._address), contextlib.suppress(NotFound, APIError):
+            self._client.images.remove(image_id)
+
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it."""
         with _engine_errors(self._address):
@@ -212,8 +218,11 @@ class DockerEngine:
         return container, False
 
     @contextlib.contextmanager
-    def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
-        """Start a container without network for several commands; removed at the end."""
+    def session(
+        self, image_id: str, *, user: str | None = "1000:1000", network: Network = "none"
+    ) -> Iterator["DockerSession"]:
+        """Start a container for several commands; removed at the end."""
+        confined = _confinement(None) if network == "none" else _usual_rights(network)
         with _engine_errors(self._address):
             self._clear_leftovers(SESSION_LABEL)
             container = self._client.containers.create(
@@ -223,7 +232,7 @@ class DockerEngine:
                 user=user,
                 init=True,
                 labels={WORKSPACE_LABEL: self._workspace, SESSION_LABEL: "yes"},
-                **_confinement(None),
+                **confined,
             )
             try:
                 container.start()
@@ -289,6 +298,11 @@ def _confinement(seccomp: str | None) -> dict[str, Any]:
     if seccomp is not None:
         options.append(f"seccomp={seccomp}")
     return {"network_mode": "none", "cap_drop": ["ALL"], "security_opt": options}
+
+
+def _usual_rights(network: Network) -> dict[str, Any]:
+    """A network, and the capabilities that the engine gives by default; no way to gain others."""
+    return {"network_mode": network, "security_opt": ["no-new-privileges:true"]}
 
 
 def _succeeded(container: Container) -> bool:
