@@ -8,6 +8,7 @@ engine's own image id changes with each build, since layers carry the time they 
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -193,10 +194,11 @@ def _mmdebstrap(
             f"--components={','.join(base.components)}",
             *([f"--include={','.join(base.include)}"] if base.include else []),
             *_keyring(ctx, base),
+            *_left_out(base),
         ]
         try:
             ctx.process.run(
-                ["mmdebstrap", *options, base.suite, tar, mirror],
+                ["mmdebstrap", *options, base.suite, tar, mirror, *(base.sources or ())],
                 tool=MMDEBSTRAP,
                 timeout=BOOTSTRAP_TIMEOUT,
                 environment={"SOURCE_DATE_EPOCH": BOOTSTRAP_EPOCH},
@@ -212,6 +214,14 @@ def _mmdebstrap(
         f"and the mirrors in environments.toml; on Ubuntu install debian-archive-keyring.\n{tried}"
     )
     raise ImageError(msg)
+
+
+def _left_out(base: BootstrapBase) -> Iterator[str]:
+    """Yield options for dpkg; mmdebstrap also writes them into the image's configuration."""
+    for pattern in base.path_exclude or ():
+        yield f"--dpkgopt=path-exclude={pattern}"
+    for pattern in base.path_include or ():
+        yield f"--dpkgopt=path-include={pattern}"
 
 
 def _keyring(ctx: Context, base: BootstrapBase) -> list[str]:
