@@ -140,6 +140,12 @@ class UnsafeArchiveError(PipelineError):
     exit_code = 41
 
 
+class InstallError(PipelineError):
+    """A real client cannot install what was made, or it does not work where it was installed."""
+
+    exit_code = 42
+
+
 class SigningKeyError(PipelineError):
     """The signing key is missing, expired, about to expire, or another one than configured."""
 

@@ -214,7 +214,7 @@ def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) 
         verified,
         {name: done.key for name, done in translations.items()},
         package_stage.release_input_key(keys),
-        tuple(sources.values()),
+        sign_stage.More(files=tuple(sources.values())),
     )
 
 
@@ -359,7 +359,9 @@ def _sign(
         manifest.release,
         key,
         SignedRelease,
-        lambda stage: sign_stage.sign_release(ctx, config, manifest, statement, archives, stage),
+        lambda stage: sign_stage.sign_release(
+            ctx, config, manifest, statement, sign_stage.Built(directories=archives), stage
+        ),
     )
 
 

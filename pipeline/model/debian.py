@@ -5,6 +5,7 @@ before everything, so a candidate is older than its release, and a package for a
 than the same one for a newer suite: an upgrade of the system also upgrades the package.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
@@ -168,3 +169,18 @@ def package_filename(name: str, version: str, architecture: str) -> str:
     A tilde is no character of store keys, and GitHub would rename the file, so it is a dot there.
     """
     return f"{name}_{version.replace('~', '.')}_{architecture}.deb"
+
+
+def package_filenames(
+    config: DebianConfig,
+    architecture: str,
+    suites: Iterable[DebianSuite],
+    interpreter_version: InterpreterVersion,
+    nightly: Nightly | None = None,
+) -> tuple[str, ...]:
+    """Return the file names of all packages of an interpreter for one of Debian's architectures."""
+    return tuple(
+        package_filename(name, package_version(interpreter_version, suite, nightly), architecture)
+        for suite in suites
+        for name in config.names
+    )

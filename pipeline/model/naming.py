@@ -122,6 +122,11 @@ def provenance_name(release: str) -> str:
     return f"{release}{PROVENANCE_SUFFIX}"
 
 
+def packages_name(release: str) -> str:
+    """Return the file name of the list of a release's Debian packages."""
+    return f"{release}-packages.json"
+
+
 def manifest_name(release: str) -> str:
     """Return the file name of a release's manifest."""
     return f"{release}-manifest.json"
