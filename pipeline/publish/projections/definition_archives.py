@@ -1,7 +1,8 @@
 """What definitions for conda and Nix are made of: a release's archives, and how to try them. Pure."""
 
+import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from pipeline.model.artifacts import Artifact
@@ -14,6 +15,7 @@ from pipeline.publish.view import View
 PROGRAM_GATE: Final = "RUN01"
 """The gate whose tests only run the program."""
 ROOT: Final = "{root}"
+UNSAFE_IN_DOUBLE: Final = re.compile(r'["$`\\!]')
 
 
 class NamedArchive(NamedTuple):
@@ -51,9 +53,17 @@ def program_checks(config: InterpreterConfig, place: str) -> tuple[str, ...]:
     """
     program = f"{ROOT}/bin/{config.package.executable}"
     return tuple(
-        f'test "$({place} {shlex.join(test.argv[1:])})" = {shlex.quote(test.stdout.rstrip())}'
+        f'test "$({place} {shell_words(test.argv[1:])})" = {shlex.quote(test.stdout.rstrip())}'
         for test in config.verify.smoke
         if test.stdout is not None and _is_simple(test, program)
+    )
+
+
+def shell_words(words: Iterable[str]) -> str:
+    """Return *words* for a shell, in double quotes where that is enough and single ones are not."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not UNSAFE_IN_DOUBLE.search(word) else shlex.quote(word)
+        for word in words
     )
 
 

@@ -1,4 +1,8 @@
-"""Where a formula's archives are, as the stanzas of Homebrew's language that say it. Pure."""
+"""Where a formula's archives are, as the stanzas of Homebrew's language that say it. Pure.
+
+One address stands at the top, since Homebrew must find one on every system; blocks have those for
+other systems and processors. What it depends on keeps a formula from those that have none.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -6,17 +10,14 @@ from typing import Final, NamedTuple
 from pipeline.model.artifacts import Artifact
 from pipeline.model.ledger import Published
 from pipeline.model.platforms import HomebrewNames, MachO, Platform
-from pipeline.model.versions import numbers
 from pipeline.publish.view import View
 from pipeline.templates import ruby_string
 
 SYSTEMS: Final = ("macos", "linux")
 PROCESSORS: Final = {"arm": ":arm64", "intel": ":x86_64"}
 """Homebrew's names of processors: in blocks, and in what a formula depends on."""
-# Homebrew's names of macOS versions, as its MacOSVersion has them.
+# Homebrew's names of macOS versions. It gives up older ones, and a formula with such a name then.
 MACOS_NAMES: Final = {
-    "10.15": ":catalina",
-    "11": ":big_sur",
     "12": ":monterey",
     "13": ":ventura",
     "14": ":sonoma",
@@ -36,13 +37,9 @@ class Source(NamedTuple):
 
 
 class Stanzas(NamedTuple):
-    """Lines of a formula.
+    """The archive at the top; what the formula depends on and blocks for systems, as lines."""
 
-    ``top`` is an address for all systems, ``limits`` what the formula depends on in return;
-    ``blocks`` are for single systems or processors.
-    """
-
-    top: tuple[str, ...]
+    top: Source
     limits: tuple[str, ...]
     blocks: tuple[tuple[str, ...], ...]
 
@@ -53,25 +50,31 @@ def formula_sources(view: View, event: Published) -> tuple[Source, ...]:
 
 
 def stanzas(sources: Sequence[Source]) -> Stanzas:
-    """Return what says where *sources*, one at least, are.
-
-    A block that would be the only one is left out, and what it would have said is a limit.
-    """
+    """Return what says where *sources* are, of which there is one at least."""
     by_system = {
         system: found
         for system in SYSTEMS
         if (found := [source for source in sources if source.names.os == system])
     }
-    each = {system: _of_system(found) for system, found in by_system.items()}
-    if len(each) > 1:
-        blocks = (_block(f"on_{system}", _joined(item)) for system, item in each.items())
-        return Stanzas((), (), tuple(blocks))
-    ((system, single),) = each.items()
-    own = () if any("macos:" in line for line in single.limits) else (f"depends_on :{system}",)
-    return single._replace(limits=(*single.limits, *own))
+    top = sources[-1]
+    if len(by_system) > 1:
+        blocks = (
+            _block(f"on_{system}", [*_processor(found), *_of_processors(found, top)])
+            for system, found in by_system.items()
+        )
+        return Stanzas(top, (), tuple(block for block in blocks if block))
+    ((system, found),) = by_system.items()
+    limits = (*_processor(found), f"depends_on :{system}")
+    block = _block(f"on_{system}", list(_of_processors(found, top)))
+    return Stanzas(top, limits, (block,) if block else ())
 
 
-def indented(lines: Iterable[str], levels: int) -> tuple[str, ...]:
+def resource_lines(found: Stanzas) -> tuple[str, ...]:
+    """Return what a resource, a further archive of a formula, says of its addresses."""
+    return (*_address(found.top), *(line for block in found.blocks for line in ("", *block)))
+
+
+def indented(lines: Iterable[str], levels: int = 1) -> tuple[str, ...]:
     """Return *lines* inside of so many blocks."""
     return tuple(f"{'  ' * levels}{line}" if line else "" for line in lines)
 
@@ -86,37 +89,30 @@ def _order(source: Source) -> tuple[int, str]:
     return SYSTEMS.index(source.names.os), source.names.processor
 
 
-def _of_system(sources: Sequence[Source]) -> Stanzas:
-    limits = tuple(_minimum_os(sources))
-    if len(sources) == 1:
-        (source,) = sources
-        processor = f"depends_on arch: {PROCESSORS[source.names.processor]}"
-        return Stanzas(_address(source), (processor, *limits), ())
-    blocks = (_block(f"on_{source.names.processor}", _address(source)) for source in sources)
-    return Stanzas((), limits, tuple(blocks))
+def _processor(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return what a formula depends on where a system has an archive for one processor only."""
+    if len(sources) > 1:
+        return ()
+    return (f"depends_on arch: {PROCESSORS[sources[0].names.processor]}",)
 
 
-def _minimum_os(sources: Sequence[Source]) -> Iterator[str]:
-    """Yield what a formula asks of macOS: of several archives the newest minimum."""
-    binaries = [source.platform.binaries for source in sources]
-    minima = [item.minimum_os for item in binaries if isinstance(item, MachO)]
-    newest = max(minima, key=numbers, default="")
-    name = MACOS_NAMES.get(newest) or MACOS_NAMES.get(newest.partition(".")[0])
-    if name is not None:
-        yield f"depends_on macos: {name}"
+def _of_processors(sources: Sequence[Source], top: Source) -> Iterator[str]:
+    for source in sources:
+        address = () if source is top else _address(source)
+        yield from _block(f"on_{source.names.processor}", [*address, *_minimum_os(source)])
+
+
+def _minimum_os(source: Source) -> Iterator[str]:
+    binaries = source.platform.binaries
+    if isinstance(binaries, MachO):
+        name = MACOS_NAMES.get(binaries.minimum_os.partition(".")[0])
+        if name is not None:
+            yield f"depends_on macos: {name}"
 
 
 def _address(source: Source) -> tuple[str, ...]:
     return (f"url {ruby_string(source.url)}", f"sha256 {ruby_string(source.artifact.sha256)}")
 
 
-def _joined(item: Stanzas) -> tuple[str, ...]:
-    """Return the lines of one system's block; a blank one between blocks."""
-    lines = [*item.top]
-    for part in ((item.limits,) if item.limits else ()) + item.blocks:
-        lines += [*([""] if lines else []), *part]
-    return tuple(lines)
-
-
-def _block(name: str, lines: Iterable[str]) -> tuple[str, ...]:
-    return (f"{name} do", *indented(lines, 1), "end")
+def _block(name: str, lines: Sequence[str]) -> tuple[str, ...]:
+    return (f"{name} do", *indented(lines), "end") if lines else ()

@@ -5,7 +5,6 @@ released archives. Homebrew must find an address in a formula on every system, s
 no archive for a system or processor, what the formula depends on says that it is not for that.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -17,6 +16,7 @@ from pipeline.model.configs import InterpreterConfig
 from pipeline.model.homebrew import HomebrewConfig, HomebrewTest, formula_class
 from pipeline.model.ledger import Published
 from pipeline.model.versions import numbers
+from pipeline.publish.projections.definition_archives import shell_words
 from pipeline.publish.projections.documents import text_document
 from pipeline.publish.projections.formula_sources import (
     Source,
@@ -32,6 +32,7 @@ from pipeline.templates import rendered, ruby_heredoc_line, ruby_string
 FORMULAS: Final = "definitions/homebrew/Formula"
 TEMPLATE: Final = "homebrew/formula.rb.jinja"
 RUBY_TYPE: Final = "text/x-ruby; charset=utf-8"
+LONGEST_LINE: Final = 118
 MARK: Final = "# rpython-pipeline: "
 """What begins a formula of ours, before the product and the release."""
 
@@ -113,7 +114,9 @@ def common_values(view: View, line: Line) -> dict[str, object]:
         "latest": naming.public_url(view.base_url, f"{line.event.product}/{LATEST}"),
         "interpreter": line.event.interpreter,
         "links": line.homebrew.links,
-        "tests": tuple(_assertion(line.homebrew, test) for test in line.homebrew.tests),
+        "tests": tuple(
+            text for test in line.homebrew.tests for text in _assertion(line.homebrew, test)
+        ),
     }
 
 
@@ -143,9 +146,11 @@ def _text(view: View, line: Line) -> str:
     found = stanzas(line.sources)
     values = {
         **common_values(view, line),
-        "top": found.top,
-        "limits": indented(found.limits, 1),
-        "blocks": tuple(indented(block, 1) for block in found.blocks),
+        "url": found.top.url,
+        "sha256": found.top.artifact.sha256,
+        "version": str(line.event.interpreter_version),
+        "limits": indented(found.limits),
+        "blocks": tuple(indented(block) for block in found.blocks),
         "caveats": _caveats(line.homebrew),
     }
     return rendered(TEMPLATE, values)
@@ -160,7 +165,12 @@ def _caveats(homebrew: HomebrewConfig) -> tuple[str, ...]:
     )
 
 
-def _assertion(homebrew: HomebrewConfig, test: HomebrewTest) -> str:
+def _assertion(homebrew: HomebrewConfig, test: HomebrewTest) -> tuple[str, ...]:
+    """Return the lines of a test: two where one would be too long for Homebrew's style."""
     place = "#{bin}" if test.program in homebrew.links else "#{libexec}/bin"
-    command = ruby_string(shlex.join((test.program, *test.arguments))).removeprefix('"')
-    return f'assert_equal {ruby_string(test.stdout)}, shell_output("{place}/{command})'
+    command = ruby_string(shell_words((test.program, *test.arguments))).removeprefix('"')
+    expected = f"assert_equal {ruby_string(test.stdout)},"
+    actual = f'shell_output("{place}/{command})'
+    if len(f"    {expected} {actual}") <= LONGEST_LINE:
+        return (f"{expected} {actual}",)
+    return (expected, f"{' ' * len('assert_equal ')}{actual}")

@@ -17,6 +17,7 @@ from pipeline.publish.projections.formula_sources import (
     Source,
     formula_sources,
     indented,
+    resource_lines,
     stanzas,
 )
 from pipeline.publish.projections.homebrew import RUBY_TYPE, Line, common_values, formula_lines
@@ -75,8 +76,8 @@ def _text(
         "url": view.url(line.event, archive.filename),
         "sha256": archive.sha256,
         "source": config,
-        "limits": indented(found.limits, 1),
-        "bootstrap": indented((*found.top, *(line for block in found.blocks for line in block)), 2),
+        "limits": indented(found.limits),
+        "bootstrap": indented(resource_lines(found), 2),
         "bootstrap_program": view.interpreters[config.bootstrap].package.executable,
         "directory": translation.directory,
         "options": (
