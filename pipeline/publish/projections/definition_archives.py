@@ -1,4 +1,4 @@
-"""What definitions for conda and Nix are made of: a release's archives, and how to try them. Pure."""
+"""What definitions for conda and Nix are made of: archives, and how to try them. Pure."""
 
 import re
 import shlex

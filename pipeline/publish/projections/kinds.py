@@ -5,8 +5,8 @@ from types import MappingProxyType
 from typing import Final
 
 from pipeline.publish.projections.checksums import checksum_pages
-from pipeline.publish.projections.docker_library import docker_library_input
 from pipeline.publish.projections.conda import conda_recipes
+from pipeline.publish.projections.docker_library import docker_library_input
 from pipeline.publish.projections.homebrew import homebrew_formulas
 from pipeline.publish.projections.homebrew_core import source_formulas
 from pipeline.publish.projections.latest import latest
