@@ -224,6 +224,18 @@ class BisectError(PipelineError):
     exit_code = 68
 
 
+class FormulaError(PipelineError):
+    """A formula names a file that readers do not get as it was signed, so it is not written."""
+
+    exit_code = 69
+
+
+class TapError(PipelineError):
+    """The repository of a Homebrew tap cannot be read or written."""
+
+    exit_code = 72
+
+
 class WorkdirBusyError(PipelineError):
     """Another run works in the same directory."""
 
