@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
 from pipeline.effects.clock import utc_now
 from pipeline.effects.docker_engine import DockerEngine
+from pipeline.effects.process import ProcessRunner
 from pipeline.effects.store import LocalStore, Store
 from pipeline.environment import ready_environment
 from pipeline.model.platforms import Placement
@@ -33,11 +34,8 @@ from pipeline.publish.sites import Site
 from tests.fakes import make_context
 from tests.integration.apt_repository import PACKAGE, AptChannel, AptClient, apt_channel
 from tests.integration.conftest import Project
-from tests.integration.s3 import moto_server
+from tests.integration.s3 import S3Server, moto_server
 from tests.integration.servers import directory_server
-
-if TYPE_CHECKING:
-    from tests.integration.ceph import Ceph
 
 pytestmark = [
     pytest.mark.gpg,
@@ -264,10 +262,8 @@ def container(image: str) -> Iterator[Callable[..., str]]:
 def test_a_user_installs_and_upgrades_and_gets_the_version_before_after_a_yank(
     world: World, project: Project, suite: str
 ) -> None:
-    engine = DockerEngine("tests")
-    ctx = replace(
-        make_context(project.configs.parent), engine=engine, process=world.apt.ctx.process
-    )
+    engine, process = DockerEngine("tests"), ProcessRunner()
+    ctx = replace(make_context(project.configs.parent), engine=engine, process=process)
     row = ctx.config.platforms["linux-x86_64"]
     image = ready_environment(ctx, f"clean-{suite}", Placement(host=row)).image_id
     number = {"bookworm": 12, "trixie": 13}[suite]
@@ -341,7 +337,7 @@ def busy_site(
             yield Site(store=LocalStore(tmp_path / "store"), base_url=address)
         return
     with moto_server() as mock:
-        server: Ceph = request.getfixturevalue("ceph") if request.param == "ceph" else mock
+        server: S3Server = request.getfixturevalue("ceph") if request.param == "ceph" else mock
         server.let_in(monkeypatch)
         place = f"{server.bucket(f'apt-{uuid.uuid4().hex}')}/place"
         store: Store = server.store(f"s3://{place}")
