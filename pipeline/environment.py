@@ -32,6 +32,7 @@ BASE_DOCKERFILE: Final = b'FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n'
 BOOTSTRAP_TIMEOUT: Final = 3600
 # mmdebstrap gives every file this time, so that the same packages make the same tar file.
 BOOTSTRAP_EPOCH: Final = "1"
+MERGED_USR_HOOKS: Final = "/usr/share/mmdebstrap/hooks/merged-usr"
 MMDEBSTRAP: Final = Tool(
     program="mmdebstrap",
     purpose="make a base image from Debian's packages",
@@ -217,7 +218,9 @@ def _mmdebstrap(
 
 
 def _left_out(base: BootstrapBase) -> Iterator[str]:
-    """Yield options for dpkg; mmdebstrap also writes them into the image's configuration."""
+    """Yield options for what is left out; mmdebstrap configures the image's dpkg so, too."""
+    if base.merged_usr:
+        yield f"--hook-dir={MERGED_USR_HOOKS}"
     for pattern in base.path_exclude or ():
         yield f"--dpkgopt=path-exclude={pattern}"
     for pattern in base.path_include or ():

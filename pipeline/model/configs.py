@@ -71,7 +71,9 @@ class BootstrapBase(Model):
     ``keyring`` is a file of ``dockerfiles/keyrings/`` with the suite's key, where it is not one
     that Debian's own keyring has. ``sources`` are further lines of sources.list, as one for
     security updates. Files whose paths match ``path_exclude`` are not unpacked from any package,
-    now or later, but for those of ``path_include`` (dpkg's options of these names).
+    now or later, but for those of ``path_include`` (dpkg's options of these names). With
+    ``merged_usr`` ``/bin`` and ``/lib`` are links into ``/usr`` from the beginning: the package
+    that does it later brings all of Perl.
     """
 
     kind: Literal["bootstrap"]
@@ -83,6 +85,7 @@ class BootstrapBase(Model):
     components: tuple[Name, ...] = ("main",)
     include: tuple[str, ...] = ()
     sources: tuple[SourceLine, ...] | None = None
+    merged_usr: StrictBool | None = None
     path_exclude: tuple[PathPattern, ...] | None = None
     path_include: tuple[PathPattern, ...] | None = None
 

@@ -4,14 +4,18 @@ ELF files are read, not run, so that it does not matter for which machine they a
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from pipeline.distribute.image.system import System
 from pipeline.errors import ImageError
 from pipeline.verify.tree import ELF_MAGIC, parsed
+
+if TYPE_CHECKING:
+    import lief
 
 ORIGIN: Final = ("$ORIGIN", "${ORIGIN}")
 
@@ -27,7 +31,7 @@ class Selection:
     private: tuple[str, ...]
 
 
-def select(root: Path, selection: Selection, system: frozenset[str]) -> tuple[str, ...]:
+def select(root: Path, selection: Selection, system: Container[str]) -> tuple[str, ...]:
     """Remove from *root* what an image does not have; return the libraries left to the system.
 
     A bundled library whose name is one of the *system*'s would be a second copy of it in a process
@@ -53,17 +57,18 @@ def bundled_libraries(root: Path, selection: Selection) -> tuple[str, ...]:
     return tuple(name for name in names if _matches(name, selection.private))
 
 
-def require_libraries(root: Path, system: frozenset[str], *, where: str) -> None:
+def require_libraries(root: Path, system: System, *, where: str) -> None:
     """Check that each program and library below *root* finds what it needs.
 
-    *system* are the libraries by the names under which the dynamic loader looks for them.
+    A library of the *system* must also have the versions of symbols that are needed of it: one
+    that is older or otherwise built has not, though it has the same name.
 
     Raises:
-        ImageError: one finds a library neither there nor in the system.
+        ImageError: one finds a library neither there nor in the system, or another than it needs.
     """
     missing = list(_missing(root, system))
     if missing:
-        listed = "\n".join(f"  {name} needs {library}" for name, library in missing)
+        listed = "\n".join(f"  {line}" for line in missing)
         msg = (
             f"{where}: libraries are neither in the archive nor in the image:\n{listed}\n"
             "Name Debian's packages that have them in packages of image.variants, or what needs "
@@ -72,33 +77,81 @@ def require_libraries(root: Path, system: frozenset[str], *, where: str) -> None
         raise ImageError(msg)
 
 
-def _missing(root: Path, system: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _missing(root: Path, system: System) -> Iterator[str]:
+    provided = _Provided(system)
     for path in sorted(root.rglob("*")):
         if path.is_file() and not path.is_symlink() and _is_elf(path):
-            name = path.relative_to(root).as_posix()
-            for library, places in _needed(path, name):
-                own = any((root / place / library).exists() for place in places)
-                if not (own or library in system):
-                    yield name, library
+            binary = parsed(path)
+            if binary is not None:
+                yield from _missing_of(binary, root, path, provided)
 
 
-def _needed(path: Path, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each library that an ELF file names, and where below the top it looks for that."""
-    binary = parsed(path)
-    if binary is None:
-        return
+def _missing_of(
+    binary: "lief.ELF.Binary", root: Path, path: Path, provided: "_Provided"
+) -> Iterator[str]:
+    name = path.relative_to(root).as_posix()
+    places = _places(binary, posixpath.dirname(name))
+    needed = needed_versions(binary)
+    for library in map(str, binary.libraries):
+        if any((root / place / library).exists() for place in places):
+            continue
+        if library not in provided:
+            yield f"{name} needs {library}"
+            continue
+        for version in sorted(needed.get(library, frozenset()) - provided.versions(library)):
+            yield f"{name} needs {version} of {library}, which is another one there"
+
+
+class _Provided:
+    """The system's libraries, and which versions of symbols they have; each is read once."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._versions: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, library: str) -> bool:
+        return library in self._system.libraries
+
+    def versions(self, library: str) -> frozenset[str]:
+        """Return the versions of symbols that a library has."""
+        if library not in self._versions:
+            self._versions[library] = defined_versions(self._system.content(library))
+        return self._versions[library]
+
+
+def _places(binary: "lief.ELF.Binary", directory: str) -> tuple[str, ...]:
+    """Return where below the top an ELF file in *directory* looks for libraries."""
     import lief  # noqa: PLC0415 - slow to load, as in pipeline.verify.tree
 
-    paths = [
-        place
+    places = (
+        _below_top(place, directory)
         for entry in binary.dynamic_entries
         if isinstance(entry, lief.ELF.DynamicEntryRpath | lief.ELF.DynamicEntryRunPath)
         for place in entry.paths
-    ]
-    places = tuple(_below_top(place, posixpath.dirname(name)) for place in paths)
-    inside = tuple(place for place in places if not place.startswith(".."))
-    for library in binary.libraries:
-        yield str(library), inside
+    )
+    return tuple(place for place in places if not place.startswith(".."))
+
+
+def needed_versions(binary: "lief.ELF.Binary") -> dict[str, frozenset[str]]:
+    """Return the versions of symbols that a file needs, by library."""
+    return {
+        str(needed.name): frozenset(str(item.name) for item in needed.get_auxiliary_symbols())
+        for needed in binary.symbols_version_requirement
+    }
+
+
+def defined_versions(library: bytes) -> frozenset[str]:
+    """Return the versions of symbols that a library has."""
+    import lief  # noqa: PLC0415 - slow to load, as in pipeline.verify.tree
+
+    binary = lief.ELF.parse(list(library))
+    if binary is None:
+        return frozenset()
+    return frozenset(
+        str(item.name)
+        for definition in binary.symbols_version_definition
+        for item in definition.auxiliary_symbols
+    )
 
 
 def _below_top(place: str, directory: str) -> str:

@@ -158,7 +158,7 @@ def _make_image(work: _Work) -> BuiltImage:
     image_id, below = _system_layers(work)
     system = system_of(below, subject.job.platform.multiarch)
     tree = _tree(work, image_id, system)
-    require_libraries(tree, system.libraries, where=f"image {subject.stem}")
+    require_libraries(tree, system, where=f"image {subject.stem}")
     layers = (*below, _interpreter_layer(work, tree))
     image = _image(work, layers)
     work.stage.step.phase(f"write {subject.stem}")

@@ -1,16 +1,18 @@
 """What an image's system has, read from its layers: libraries and packages. Nothing is run."""
 
+import posixpath
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.parser import Parser
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pipeline.distribute.image.layers import WHITEOUT, Layer
 
 OPAQUE: Final = ".wh..wh..opq"
 DPKG_STATUS: Final = "var/lib/dpkg/status"
+MOST_LINKS: Final = 40
 INSTALLED: Final = "install ok installed"
 LIBRARY_DIRECTORIES: Final = ("lib", "usr/lib", "lib64", "usr/lib64", "usr/local/lib", "lib32")
 """Where the dynamic loader looks without being told; the architecture's own are below the first
@@ -30,11 +32,23 @@ class DebianPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class System:
-    """The libraries by file name, and the packages, sorted."""
+class Place:
+    """A member of a layer."""
 
-    libraries: frozenset[str]
+    layer: Path
+    member: tarfile.TarInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """Where the libraries are, by file name, and the packages, sorted."""
+
+    libraries: Mapping[str, Place]
     packages: tuple[DebianPackage, ...]
+
+    def content(self, library: str) -> bytes:
+        """Return a library's bytes."""
+        return _content(self.libraries[library])
 
 
 def system_of(layers: Iterable[Layer], multiarch: str) -> System:
@@ -42,42 +56,61 @@ def system_of(layers: Iterable[Layer], multiarch: str) -> System:
 
     ``multiarch`` is Debian's name of the platform, as in ``/usr/lib/x86_64-linux-gnu``.
     """
-    paths: set[str] = set()
-    status = b""
+    places: dict[str, Place] = {}
     for layer in layers:
         with tarfile.open(layer.path, "r:") as archive:
             for member in archive:
                 name = PurePosixPath(member.name.lstrip("/")).as_posix()
-                _lay_over(paths, name)
-                if name == DPKG_STATUS and (content := archive.extractfile(member)) is not None:
-                    status = content.read()
+                _lay_over(places, name, Place(layer=layer.path, member=member))
+    status = _content(places[DPKG_STATUS]).decode() if DPKG_STATUS in places else ""
     return System(
-        libraries=frozenset(_libraries(paths, multiarch)),
-        packages=tuple(sorted(installed_packages(status.decode()), key=str)),
+        libraries=dict(_libraries(places, multiarch)),
+        packages=tuple(sorted(installed_packages(status), key=str)),
     )
 
 
-def _lay_over(paths: set[str], name: str) -> None:
-    """Add a member of an upper layer to the *paths* of those below, or take away what it hides."""
+def _content(place: Place) -> bytes:
+    with tarfile.open(place.layer, "r:") as archive:
+        content = archive.extractfile(place.member)
+        return b"" if content is None else content.read()
+
+
+def _lay_over(places: dict[str, Place], name: str, place: Place) -> None:
+    """Put a member of an upper layer over those below, or take away what it hides."""
     path = PurePosixPath(name)
-    if path.name == OPAQUE:
-        hidden = f"{path.parent.as_posix()}/"
-        paths.difference_update([other for other in paths if other.startswith(hidden)])
-    elif path.name.startswith(WHITEOUT):
-        gone = path.with_name(path.name.removeprefix(WHITEOUT)).as_posix()
-        below = [other for other in paths if other.startswith(f"{gone}/")]
-        paths.difference_update([gone, *below])
-    else:
-        paths.add(name)
+    if not path.name.startswith(WHITEOUT):
+        places[name] = place
+        return
+    gone = path.with_name(path.name.removeprefix(WHITEOUT)).as_posix()
+    hidden = f"{path.parent.as_posix() if path.name == OPAQUE else gone}/"
+    for other in [other for other in places if other == gone or other.startswith(hidden)]:
+        del places[other]
 
 
-def _libraries(paths: Iterable[str], multiarch: str) -> Iterator[str]:
+def _libraries(places: Mapping[str, Place], multiarch: str) -> Iterator[tuple[str, Place]]:
+    """Yield the libraries in the loader's directories, each with the place of its bytes."""
     own = {f"{directory}/{multiarch}" for directory in LIBRARY_DIRECTORIES[:2]}
     directories = own.union(LIBRARY_DIRECTORIES)
-    for name in paths:
+    for name in places:
         directory, _, filename = name.rpartition("/")
         if directory in directories and ".so" in filename:
-            yield filename
+            found = places.get(_followed(places, name))
+            if found is not None and (found.member.isfile() or found.member.islnk()):
+                yield filename, found
+
+
+def _followed(places: Mapping[str, Place], name: str) -> str:
+    """Return the path that a chain of links leads to; ``lib`` may be a link to ``usr/lib``."""
+    for _ in range(MOST_LINKS):
+        place = places.get(name)
+        if place is None and not name.startswith("usr/"):
+            name = f"usr/{name}"
+        elif place is None or not place.member.issym():
+            break
+        else:
+            joined = posixpath.join("/", posixpath.dirname(name), place.member.linkname)
+            name = posixpath.normpath(joined).lstrip("/")
+    return name
 
 
 def installed_packages(status: str) -> Iterator[DebianPackage]:
