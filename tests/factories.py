@@ -325,8 +325,10 @@ def make_signed(manifest: Manifest | None = None, **overrides: Any) -> SignedRel
 
 
 def make_provenance(manifest: Manifest | None = None, fingerprint: str = FINGERPRINT) -> Statement:
-    """Return the statement about the archives of *manifest*, built as the demo is."""
-    release = make_release_plan()
+    """Return the statement about the archives and images of *manifest*, built as the demo is."""
+    images = () if manifest is None else manifest.images
+    platforms = tuple(dict.fromkeys(("linux-x86_64", *(item.platform for item in images))))
+    (release,) = make_plan_for(platforms=platforms).releases
     infos = {job.identifier: make_build_info_of(job) for job in release.jobs}
     pins = make_config().pins
     return make_statement(release, manifest or make_manifest(), infos, pins, fingerprint)

@@ -35,7 +35,9 @@ from pipeline.effects.store import OnBytes, ignore_bytes
 from pipeline.errors import DestinationError
 from pipeline.model.images import IMAGE_MANIFEST_TYPE, PublishedImage
 from pipeline.model.records import BuiltImage
+from pipeline.publish.images import ImagePush, ImageUpload
 from tests.factories import digest, make_platform
+from tests.handmade import Maker, sign_by_copy
 
 EPOCH: Final = 1_779_753_600
 SUITES: Final = ("trixie", "bookworm")
@@ -76,7 +78,6 @@ def make_image(
     platform: str = "linux-x86_64",
     suite: str = "bookworm",
     variant: str = "",
-    line: str = "1",
     image: str = "demo",
 ) -> BuiltImage:
     """Write the layout of an image that holds one program, and its SBOM, into *directory*."""
@@ -110,7 +111,7 @@ def make_image(
     return BuiltImage(
         image=PublishedImage(
             image=image,
-            line=line,
+            line="1",
             variant=variant,
             suite=suite,
             platform=platform,
@@ -123,6 +124,33 @@ def make_image(
         packages=(),
         sbom=sbom.name,
         sbom_sha256=hashlib.sha256(sbom.read_bytes()).hexdigest(),
+    )
+
+
+def make_push(
+    directory: Path,
+    platforms: Sequence[str] = ("linux-x86_64",),
+    variants: Sequence[str] = ("",),
+    programs: Mapping[str, Path | bytes] | None = None,
+    maker: Maker | None = None,
+    version: str = "1.0.0",
+) -> ImagePush:
+    """Make a release of the demo with images, whose program is the platform's of *programs*."""
+    found = programs or {name: f"for {name}, {version}".encode() for name in platforms}
+    images = directory / f"images-{version}"
+    uploads = tuple(
+        ImageUpload(
+            built=make_image(images, found[platform], platform=platform, variant=variant),
+            directory=images,
+        )
+        for variant in variants
+        for platform in platforms
+    )
+    published = tuple(upload.built.image for upload in uploads)
+    maker = maker or Maker(directory=directory, sign=sign_by_copy)
+    made = maker.release(version, images=published)
+    return ImagePush(
+        manifest=made.manifest, uploads=uploads, signed=made.signed, directory=made.directory
     )
 
 

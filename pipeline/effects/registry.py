@@ -57,6 +57,7 @@ PUSH: Final = "pull,push"
 DELETE: Final = "pull,push,delete"
 # What came was not what was sent, or the upload was forgotten: nothing is wrong with the bytes.
 PASSING_CODES: Final = frozenset({"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID"})
+UNKNOWN_CODES: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 
 _QUERY: Final = re.compile(r"\?[^\s'\")>]+")
 
@@ -537,6 +538,10 @@ class HttpRegistry:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The registry, or a proxy before it, takes no "
             "body of that size: raise its limit.",
         }
+        if _codes(answer) & UNKNOWN_CODES:
+            remedies[answer.status] = (
+                "What it names is not in the registry (any more): push the release's images again."
+            )
         remedy = remedies.get(answer.status, "Sending it again would not change that.")
         request = f"{answer.method} {_shown(answer.url)}: HTTP {answer.status}"
         return f"{request} {self._problem(answer)}".strip() + f". {remedy}"

@@ -35,7 +35,6 @@ from pipeline.distribute.oci import (
     to_bytes,
 )
 from pipeline.effects.console import Step
-from pipeline.effects.context import Context
 from pipeline.effects.registry import Blob, ImageRegistry
 from pipeline.errors import (
     ConfigError,
@@ -45,6 +44,7 @@ from pipeline.errors import (
     ImageError,
     ImmutableNameError,
 )
+from pipeline.model.configs import Config
 from pipeline.model.images import IMAGE_INDEX_TYPE, IMAGE_MANIFEST_TYPE, OciDigest
 from pipeline.model.platforms import Platform
 from pipeline.model.records import BuiltImage, Manifest, SignedRelease
@@ -121,7 +121,7 @@ class _Subject:
 
 
 def push_images(
-    ctx: Context, registry: ImageRegistry, push: ImagePush, step: Step, parallel: int = PARALLEL
+    config: Config, registry: ImageRegistry, push: ImagePush, step: Step, parallel: int = PARALLEL
 ) -> tuple[str, ...]:
     """Put a release's images by digest, and look whether all is there; return what was put.
 
@@ -134,9 +134,9 @@ def push_images(
         FetchBackError: the registry does not give back what was put.
     """
     step.phase("check images")
-    subjects = _subjects(ctx, push, parallel)
-    indexes = release_indexes(push.manifest, ctx.config.platforms)
-    _require_free(registry, push.manifest, ctx.config.platforms)
+    subjects = _subjects(config, push, parallel)
+    indexes = release_indexes(push.manifest, config.platforms)
+    _require_free(registry, push.manifest, config.platforms)
     _require_stated(push, [subject.document for subject in subjects])
     documents = [*_attached(subjects), *(subject.document for subject in subjects)]
     step.phase(f"push images to {registry.address}", 0, len(push.uploads) + len(indexes))
@@ -151,24 +151,24 @@ def push_images(
     return tuple(sorted(put))
 
 
-def _subjects(ctx: Context, push: ImagePush, parallel: int) -> list[_Subject]:
+def _subjects(config: Config, push: ImagePush, parallel: int) -> list[_Subject]:
     """Return the images and the indexes of a release with what is attached to each."""
     built = [upload.built.image for upload in push.uploads]
     if sorted(built, key=str) != sorted(push.manifest.images, key=str):
         msg = f"{push.manifest.release}: the manifest lists other images than were made. {REMEDY}"
         raise ImageError(msg)
     common = release_attachments(push)
-    images = each(parallel, partial(_image_subject, ctx, common), push.uploads)
+    images = each(parallel, partial(_image_subject, config, common), push.uploads)
     indexes = [
         _subject(_Document(image=group.image, data=data, media_type=IMAGE_INDEX_TYPE), common)
-        for group, data in release_indexes(push.manifest, ctx.config.platforms).items()
+        for group, data in release_indexes(push.manifest, config.platforms).items()
     ]
     return [*images, *indexes]
 
 
-def _image_subject(ctx: Context, common: tuple[Attachment, ...], upload: ImageUpload) -> _Subject:
+def _image_subject(config: Config, common: tuple[Attachment, ...], upload: ImageUpload) -> _Subject:
     image = upload.built.image
-    row = known("platform", image.platform, ctx.config.platforms, where="the manifest")
+    row = known("platform", image.platform, config.platforms, where="the manifest")
     if row.oci is None:
         msg = f"platforms.toml: platforms.{image.platform}: has images, but no names for OCI."
         raise ConfigError(msg)
