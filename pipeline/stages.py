@@ -232,7 +232,9 @@ def make_release(
     outcome = _record(ctx, outcome, channel)
     if not _reaches(last, Stage.PROJECTIONS):
         return outcome
-    outcome = replace(outcome, changed_indexes=tuple(write_projections(ctx, channel)))
+    outcome = replace(
+        outcome, changed_indexes=tuple(write_projections(ctx, channel, outcome.files))
+    )
     return replace(outcome, copied=_copy(ctx, outcome, channel))
 
 
@@ -566,7 +568,7 @@ def _uploaded(
         files = publish_stage.publish_files(ctx, channel.sites, upload, step)
         publish_stage.read_back(ctx, channel.sites, replace(upload, files=files), step)
         if channel.registry is not None and outcome.manifest.images:
-            push_images(ctx, channel.registry, _image_push(outcome), step)
+            push_images(ctx.config, channel.registry, _image_push(outcome), step)
     return files
 
 
@@ -607,14 +609,19 @@ def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rele
     return replace(outcome, event=event, is_new=new is not None)
 
 
-def write_projections(ctx: Context, channel: OpenChannel) -> list[str]:
-    """Make every index what the ledger says; return the addresses of those that changed."""
+def write_projections(
+    ctx: Context, channel: OpenChannel, checked: tuple[Artifact, ...] = ()
+) -> list[str]:
+    """Make every index what the ledger says; return the addresses of those that changed.
+
+    *checked* are files that were fetched back in this run.
+    """
     if ctx.dry_run:
         if stale_everywhere(ctx, channel):
             raise NotFinished(Stage.PROJECTIONS)
         return []
     with _located(Stage.PROJECTIONS, "indexes"), ctx.console.step("projections") as step:
-        changed = project_everywhere(ctx, channel)
+        changed = project_everywhere(ctx, channel, checked)
         if not changed:
             step.skip("every index is what the ledger says")
     return changed

@@ -27,6 +27,7 @@ from pipeline.publish.ledger import (
     JSON_TYPE,
     Read,
     claimed_ledger,
+    is_still,
     pause_before_next,
     put_sealed,
     read_ledger,
@@ -72,7 +73,7 @@ def project(
         try:
             read, lost = read_ledger(sites[0].store, notary), None
             lacking = _write_all(ctx, channel, read, changed)
-            if _is_still(sites[0].store, read):
+            if is_still(sites[0].store, read):
                 return _told(changed, lacking)
         except UncertainError as error:
             lost = error
@@ -279,7 +280,7 @@ def _known_events(mirror: Store, present: Tagged | None, first: Store, read: Rea
         return 0
     if was_once(first, read.ledger, ledger):
         return ledger.sequence
-    if not _is_still(first, read):
+    if not is_still(first, read):
         msg = f"{first.address}: {naming.LEDGER_KEY}: another appended to it. Run again."
         raise ConflictError(msg)
     msg = (
@@ -287,12 +288,6 @@ def _known_events(mirror: Store, present: Tagged | None, first: Store, read: Rea
         "it is no mirror of it. Nothing was written there: find out who published to it."
     )
     raise LedgerError(msg)
-
-
-def _is_still(store: Store, read: Read) -> bool:
-    """Whether the store's ledger is the one that was read."""
-    present = store.read(naming.LEDGER_KEY)
-    return (present.tag if present else None) == read.tag
 
 
 def _missing_sealed(store: Store, ledger: Ledger) -> Iterator[str]:
