@@ -34,6 +34,7 @@ from pipeline.model.records import (
     DebianPackages,
     Environment,
     Installation,
+    Installed,
     Manifest,
     Package,
     SignedRelease,
@@ -50,6 +51,7 @@ from pipeline.publish.copies import Copied, copy_releases
 from pipeline.publish.destinations import project_everywhere, stale_everywhere
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
 from pipeline.publish.images import ImagePush, ImageUpload, push_images
+from pipeline.publish.installed import Check, check_published
 from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.project import require_indexes
 from pipeline.publish.sites import OpenChannel
@@ -158,6 +160,7 @@ class ReleaseOutcome:
     is_new: bool = False
     changed_indexes: tuple[str, ...] = ()
     copied: tuple[Copied, ...] = ()
+    installed: tuple[Installed, ...] = ()
 
 
 def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
@@ -235,7 +238,8 @@ def make_release(
     outcome = replace(
         outcome, changed_indexes=tuple(write_projections(ctx, channel, outcome.files))
     )
-    return replace(outcome, copied=_copy(ctx, outcome, channel))
+    outcome = replace(outcome, copied=_copy(ctx, outcome, channel))
+    return replace(outcome, installed=_check_public(ctx, outcome, channel))
 
 
 def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) -> Manifest:
@@ -635,6 +639,29 @@ def _copy(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> tuple[
     with _located(Stage.PROJECTIONS, release):
         state = read_ledger(channel.store, channel.notary).state
         return tuple(copy_releases(ctx, channel, state, channel.github, {release}))
+
+
+def _check_public(
+    ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel
+) -> tuple[Installed, ...]:
+    """Install what has just been published, as users do, if it is packages or images."""
+    release, config = outcome.release, channel.config
+    nothing = config.apt is None and channel.registry is None
+    if ctx.dry_run or nothing or not (outcome.is_new or outcome.changed_indexes):
+        return ()
+    with (
+        _located(Stage.PROJECTIONS, release.release),
+        ctx.console.step(f"{Stage.INSTALL} {release.release}") as step,
+    ):
+        state = read_ledger(channel.store, channel.notary).state
+        check = Check(
+            ctx=ctx,
+            channel=channel,
+            state=state,
+            release=existing(state, release.product, release.release),
+            factors={job.platform.identifier: job.run_factor for job in release.jobs},
+        )
+        return check_published(check, step)
 
 
 def _once(

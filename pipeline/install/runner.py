@@ -13,9 +13,8 @@ from typing import Final
 from pipeline.distribute.apt import package_stanza
 from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.context import Context, StageOutput
-from pipeline.errors import InstallError
-from pipeline.install.apt import Packages, clean_system, try_packages
-from pipeline.install.programs import Place, run_tests
+from pipeline.install.apt import clean_system, named, try_packages
+from pipeline.install.image import image_place, try_image
 from pipeline.model.debian import BinaryPackage
 from pipeline.model.records import BuiltImage, Environment, Installation, Installed
 from pipeline.plan import Job
@@ -83,6 +82,7 @@ def _by_apt(
     environment: Environment,
 ) -> Installed:
     started = time.monotonic()
+    main = job.interpreter.debian.package if job.interpreter.debian else ""
     with (
         tempfile.TemporaryDirectory(prefix="rpp-") as temporary,
         clean_system(ctx, environment, network="bridge", factor=job.run_factor) as system,
@@ -90,7 +90,7 @@ def _by_apt(
         archive = Path(temporary, "repository.tar")
         write_archive(archive, _repository(given, packages), epoch=job.revision.epoch)
         system.session.copy_into(archive, "/")
-        what = try_packages(system, _named(job, packages), job.interpreter.install)
+        what = try_packages(system, named(packages, main), job.interpreter.install)
     return Installed(
         client="apt",
         where=environment.name,
@@ -115,33 +115,14 @@ def _repository(given: Given, packages: tuple[BinaryPackage, ...]) -> list[Entry
     ]
 
 
-def _named(job: Job, packages: tuple[BinaryPackage, ...]) -> Packages:
-    main = job.interpreter.debian.package if job.interpreter.debian else ""
-    return Packages(
-        names=tuple(f"{item.name}={item.package_version}" for item in packages),
-        parts=tuple(item.name.removeprefix(main) for item in packages),
-    )
-
-
 def _by_engine(ctx: Context, job: Job, archive: Path, built: BuiltImage) -> Installed:
     started = time.monotonic()
     image_id = ctx.engine.load(archive)
-    where = f"image {built.image.image} {built.image.variant or built.image.suite}"
-    with ctx.engine.session(image_id, user=None) as session:
-        if session.call(("id", "-u")).text.strip() == "0":
-            msg = f"{where}: runs as root. Name a user in its Dockerfile."
-            raise InstallError(msg)
-        place = Place(
-            client="image",
-            where=where,
-            run=lambda argv, timeout: session.call(argv, timeout=timeout),
-            factor=job.run_factor,
-        )
-        passed = tuple(run_tests(job.interpreter.install, place))
+    what = try_image(ctx, image_id, built.image, job.interpreter.install, job.run_factor)
     ctx.engine.remove_image(image_id)
     return Installed(
         client="image",
-        where=where,
-        what=passed,
+        where=image_place(built.image),
+        what=what,
         seconds=round(time.monotonic() - started, 1),
     )
