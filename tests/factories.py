@@ -253,6 +253,14 @@ def make_archives(
     return tuple(sorted(archives, key=lambda artifact: artifact.filename))
 
 
+def make_source_archive(release: str = "pypy3.11-v7.3.23") -> Artifact:
+    """Return a release's archive of its source."""
+    filename = naming.source_name(release)
+    return make_artifact(
+        filename=filename, kind=ArtifactKind.SOURCE_GZ, platform=None, sha256=digest(filename)
+    )
+
+
 def make_manifest(**overrides: Any) -> Manifest:
     """Return the manifest of the demo's release for x86_64."""
     fields = {

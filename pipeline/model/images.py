@@ -9,6 +9,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.model.base import Model, Name, RelativePath
+from pipeline.model.debian import PackageName
 
 OciDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Repository = Annotated[
@@ -18,6 +19,7 @@ Repository = Annotated[
     ),
 ]
 """A repository of a registry: ``ghcr.io/owner/pypy``."""
+UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]*$", max_length=32)]
 
 LanguageLine = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
 """What begins an image's tags, and orders its lines: ``3.11``, newer than ``3.9``."""
@@ -32,14 +34,16 @@ class ImageVariant(Model):
     """One kind of image: what it is made on, and what is installed there besides.
 
     ``environment`` (of ``environments.toml``) is its base; ``packages`` are Debian packages of
-    the base's suite, installed beside those that the interpreter's own programs need. ``suite``
-    and, unless it is empty, ``name`` (``slim``) are in its tags.
+    the base's suite that are installed, among them those with the libraries that the interpreter's
+    own programs need. ``dropped`` are patterns of files that this kind has not. ``suite`` and,
+    unless it is empty, ``name`` (``slim``) are in its tags.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]*)?$")] = ""
     suite: Name
     environment: Name
-    packages: tuple[str, ...] = ()
+    packages: tuple[PackageName, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class ImageConfig(Model):
@@ -49,14 +53,16 @@ class ImageConfig(Model):
     The archive's content is in ``directory`` (no leading slash), whose ``bin`` is on PATH.
     ``private`` are patterns of bundled libraries, which are left out where the base has one of the
     same name: two copies of one library in one process clash. ``dropped`` are patterns of other
-    files that no image has. ``command`` is what runs by default; ``prepare`` are commands that are
-    run at the end of the making, as ``ensurepip``; ``{root}`` stands for the directory.
+    files that no image has (``*`` also matches slashes). ``command`` is what runs by default;
+    ``prepare`` are commands that are run at the end of the making, as ``ensurepip``; ``{root}``
+    stands for the directory. ``user`` is who runs the command, with numbers 1000 and a home.
     A variant without a name has the short tags, the first one those without a suite.
     """
 
     image: Name
     line: LanguageLine
     directory: RelativePath
+    user: UserName = "app"
     private: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     command: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -21,7 +21,7 @@ from pipeline.model.configs import Config
 from pipeline.model.images import IMAGE_INDEX_TYPE
 from pipeline.model.naming import LEDGER_KEY
 from pipeline.publish.images import PARALLEL, each
-from pipeline.publish.ledger import Read, pause_before_next, read_ledger
+from pipeline.publish.ledger import Read, is_still, pause_before_next, read_ledger
 from pipeline.publish.projections.image_tags import ImageTag, ImageTags, wanted_tags
 from pipeline.sign.notary import Notary
 
@@ -62,9 +62,9 @@ def move_tags(
     for attempt in range(ATTEMPTS):
         try:
             read, lost = read_ledger(store, notary), None
-            mover = _Mover(registry=registry, is_current=partial(_is_still, store, read))
+            mover = _Mover(registry=registry, is_current=partial(is_still, store, read))
             left = mover.move_all(_tags(config, read), changed)
-            if _is_still(store, read):
+            if is_still(store, read):
                 return TagChanges(changed=tuple(changed), left=left)
         except UncertainError as error:
             lost = error
@@ -183,9 +183,3 @@ class _Mover:
 
     def _address(self, image: str, tag: str) -> str:
         return f"{self.registry.address}/{image}:{tag}"
-
-
-def _is_still(store: Store, read: Read) -> bool:
-    """Whether the store's ledger is the one that was read."""
-    present = store.read(LEDGER_KEY)
-    return (present.tag if present else None) == read.tag

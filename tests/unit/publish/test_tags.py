@@ -242,7 +242,7 @@ def test_a_tag_that_is_refused_does_not_keep_others_behind(store: LocalStore) ->
 def test_releases_that_never_stop_coming_end_in_an_error(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.publish.tags._is_still", lambda _store, _read: False)
+    monkeypatch.setattr("pipeline.publish.tags.is_still", lambda _store, _read: False)
 
     with pytest.raises(ConflictError, match="reconcile"):
         move(holding(), store)
