@@ -6,7 +6,7 @@ import math
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -149,19 +149,13 @@ def docker(
     )
 
 
-@pytest.fixture
-def pull() -> Iterator[Callable[..., str]]:
-    """Give a function that pulls an image for a platform and runs it; they are removed then."""
-    names: set[str] = set()
-
-    def pulled(name: str, platform: str, directory: Path | None = None) -> str:
-        docker("pull", "--quiet", "--platform", platform, name, directory=directory)
-        names.add(name)
+def pull(name: str, platform: str, directory: Path | None = None) -> str:
+    """Pull an image for a platform and run it; return what it says. It does not stay."""
+    docker("pull", "--quiet", "--platform", platform, name, directory=directory)
+    try:
         return docker("run", "--rm", "--platform", platform, name).stdout
-
-    yield pulled
-    for name in names:
-        docker("rmi", "--force", name, check=False)
+    finally:
+        docker("rmi", "--force", name)
 
 
 def platforms_at(registry: HttpRegistry, tag: str) -> set[str]:
@@ -187,9 +181,7 @@ def has_programs() -> bool:
 
 @pytest.mark.docker
 @pytest.mark.qemu
-def test_docker_pulls_and_runs_the_image_of_each_platform(
-    place: Place, pull: Callable[..., str]
-) -> None:
+def test_docker_pulls_and_runs_the_image_of_each_platform(place: Place) -> None:
     if not has_programs():
         pytest.skip("arch-test is not installed")
     place.publish(place.push(platforms=tuple(PROGRAMS), programs=PROGRAMS))
@@ -202,9 +194,7 @@ def test_docker_pulls_and_runs_the_image_of_each_platform(
 
 
 @pytest.mark.docker
-def test_a_yanked_release_is_pulled_by_nobody_until_it_is_back(
-    place: Place, pull: Callable[..., str]
-) -> None:
+def test_a_yanked_release_is_pulled_by_nobody_until_it_is_back(place: Place) -> None:
     if not has_programs():
         pytest.skip("arch-test is not installed")
     for version in ("1.0.0", "1.0.1"):
@@ -280,7 +270,7 @@ def test_what_speaks_of_an_image_is_found_by_the_tag_of_its_digest(place: Place)
 
 @pytest.mark.docker
 def test_a_registry_with_a_password_takes_images_of_who_knows_it(
-    tmp_path: Path, pull: Callable[..., str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     if not has_programs():
