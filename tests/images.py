@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -33,7 +33,7 @@ from pipeline.effects.archives import Compression, Entry, write_archive
 from pipeline.effects.registry import Blob, StoredManifest
 from pipeline.effects.store import OnBytes, ignore_bytes
 from pipeline.errors import DestinationError
-from pipeline.model.images import IMAGE_MANIFEST_TYPE, PublishedImage
+from pipeline.model.images import IMAGE_MANIFEST_TYPE, ImageConfig, PublishedImage
 from pipeline.model.records import BuiltImage
 from pipeline.publish.images import ImagePush, ImageUpload
 from tests.factories import digest, make_platform
@@ -69,6 +69,18 @@ def make_published_images(
         for variant in variants
         for platform in platforms
     )
+
+
+def make_image_config(**overrides: Any) -> ImageConfig:
+    """Return how an interpreter's archive becomes images, for one suite."""
+    fields: dict[str, Any] = {
+        "image": "pypy",
+        "line": "3.11",
+        "directory": "opt/pypy",
+        "command": ["pypy3"],
+        "variants": [{"suite": "trixie", "environment": "debian-trixie"}],
+    }
+    return ImageConfig.model_validate({**fields, **overrides})
 
 
 def make_image(

@@ -198,6 +198,23 @@ def test_what_was_spoilt_on_its_way_is_sent_again(network: Network, code: str) -
     assert make_registry(network).put_blob("pypy", blob())
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [answer(200), answer(404), answer(202, Location="/u"), answer(201)],
+        [answer(404), answer(200), answer(404), answer(202, Location="/u"), answer(201)],
+        [answer(404), answer(202), answer(404), answer(202, Location="/u"), answer(201)],
+    ],
+    ids=["no length", "no upload", "no place"],
+)
+def test_what_no_registry_answers_is_asked_again(
+    network: Network, answers: list[Response | Exception]
+) -> None:
+    network.answers = answers
+
+    assert make_registry(network).put_blob("pypy", blob())
+
+
 def test_docker_hub_is_asked_where_its_registry_is(network: Network) -> None:
     network.answers = [answer(404)]
 
@@ -318,6 +335,12 @@ def test_tags_come_page_by_page(network: Network) -> None:
     assert registry.tags("pypy") == ("a", "b", "c")
     assert registry.tags("pypy") == ()
     assert network.sent[1].url == "https://ghcr.io/v2/owner/pypy/tags/list?n=1000&last=b"
+
+
+def test_a_list_whose_rest_is_gone_ends(network: Network) -> None:
+    network.answers = [answer(200, b'{"tags":["a"]}', Link='</next>; rel="next"'), answer(404)]
+
+    assert make_registry(network).tags("pypy") == ("a",)
 
 
 def test_a_list_does_not_go_on_elsewhere(network: Network) -> None:

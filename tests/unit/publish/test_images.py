@@ -1,5 +1,6 @@
 """Pushing images: everything by digest, nothing twice, and nothing that was not stated."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -275,6 +276,19 @@ def test_images_that_the_statement_does_not_speak_of_are_refused(
 
     with pytest.raises(ImageError, match="does not speak of"):
         run(registry, replace(push, signed=other.signed, directory=other.directory))
+
+    assert registry.requests == []
+
+
+def test_a_statement_that_cannot_be_read_is_refused(push: ImagePush) -> None:
+    path = push.directory / push.signed.provenance.filename
+    path.write_bytes(b"{}")
+    data = hashlib.sha256(b"{}").hexdigest()
+    provenance = changed(push.signed.provenance, sha256=data)
+    registry = FakeRegistry()
+
+    with pytest.raises(ImageError, match="not a statement that can be read"):
+        run(registry, replace(push, signed=changed(push.signed, provenance=provenance)))
 
     assert registry.requests == []
 

@@ -158,3 +158,12 @@ def test_a_manifest_of_another_size_is_refused(tmp_path: Path, built: BuiltImage
 
     with pytest.raises(ImageError, match="sizes are not those"):
         read_layout(tmp_path, other, AMD64)
+
+
+def test_a_manifest_that_no_registry_takes_is_not_read(
+    tmp_path: Path, built: BuiltImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.publish.layouts.LARGEST_DOCUMENT", 10)
+
+    with pytest.raises(ImageError, match="too many"):
+        read_layout(tmp_path, built, AMD64)

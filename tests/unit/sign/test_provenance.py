@@ -13,11 +13,19 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement as SpecifiedStatement
 from pydantic import ValidationError
 
+from pipeline.distribute.image_index import release_indexes
+from pipeline.distribute.oci import digest_of
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.configs import GitSource
 from pipeline.model.records import BootstrapRelease, Revision
 from pipeline.plan import ReleasePlan
-from pipeline.sign.provenance import Statement, faults_of, make_statement, statement_json
+from pipeline.sign.provenance import (
+    Statement,
+    faults_of,
+    make_statement,
+    stated_images,
+    statement_json,
+)
 from tests.factories import (
     FINGERPRINT,
     changed,
@@ -34,6 +42,7 @@ from tests.factories import (
     make_release_plan,
     make_revision,
 )
+from tests.images import make_published_images
 
 SOURCE_ARCHIVE: Final = make_artifact(
     filename="pypy3.11-v7.3.23-src.tar.gz", kind=ArtifactKind.SOURCE_GZ, platform=None
@@ -329,3 +338,30 @@ def test_what_is_not_such_a_statement_is_not_read(old: bytes, new: bytes) -> Non
 def test_a_statement_about_nothing_is_none() -> None:
     with pytest.raises(ValidationError):
         make_provenance(make_manifest(files=()))
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+def test_images_and_their_indexes_are_stated_beside_the_archives() -> None:
+    images = make_published_images(suites=("trixie",), platforms=("linux-x86_64", "linux-aarch64"))
+    manifest = make_manifest(images=images)
+    statement = make_provenance(manifest)
+
+    stated = {item.name: f"sha256:{item.digest.sha256}" for item in statement.subject}
+    found = stated_images(statement_json(statement))
+
+    indexes = release_indexes(manifest, make_config().platforms)
+    assert found == {*(item.digest for item in images), *map(digest_of, indexes.values())}
+    assert stated["pypy:3.11-1.0.0-slim-trixie@linux-aarch64"] == images[3].digest
+    assert stated["pypy:3.11-1.0.0-trixie"] == digest_of(next(iter(indexes.values())))
+
+
+def test_images_are_not_looked_for_among_the_archives() -> None:
+    manifest = make_manifest(images=make_published_images())
+    digests = {item.filename: item.sha256 for item in manifest.files}
+
+    data = statement_json(make_provenance(manifest))
+
+    assert faults_of(data, digests, FINGERPRINT) == []
+    assert stated_images(about(digests)) == frozenset()

@@ -23,7 +23,7 @@ from pipeline.sign.release import (
     sign_inputs,
     sign_release,
 )
-from tests.factories import make_artifact, make_provenance, make_pypy_plan, workers_on
+from tests.factories import changed, make_artifact, make_provenance, make_pypy_plan, workers_on
 from tests.fakes import (
     KEY,
     MACHINE,
@@ -34,6 +34,7 @@ from tests.fakes import (
     make_world,
     stage_output,
 )
+from tests.images import make_image_config, make_published_images
 
 PLATFORMS = ("linux-x86_64", "linux-x86_64_v3")
 
@@ -328,3 +329,24 @@ def test_a_throw_away_key_is_marked_as_one(world: World, tmp_path: Path) -> None
     }
     assert homes
     assert not homes & {str(Path.home() / ".gnupg")}
+
+
+def test_images_are_listed_as_the_configuration_has_their_variants() -> None:
+    """The first suite of a variant has the short tags, so the alphabet must not decide."""
+    release = make_pypy_plan()
+    images = make_published_images(suites=("trixie", "bookworm"), platforms=("linux-x86_64",))
+    variants = tuple(
+        {"suite": item.suite, "name": item.variant, "environment": "clean-bookworm"}
+        for item in images
+    )
+    config = changed(release.interpreter, image=make_image_config(variants=variants))
+    release = changed(release, interpreter=config)
+    verified = verifications(release)
+    keys = dict.fromkeys(verified, digest("key"))
+
+    orders = [
+        make_manifest(release, verified, keys, digest("inputs"), More(images=given)).images
+        for given in (images, images[::-1])
+    ]
+
+    assert orders == [images, images]

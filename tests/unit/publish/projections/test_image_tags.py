@@ -10,25 +10,15 @@ from hypothesis import strategies as st
 
 from pipeline.distribute.image_index import REVISION, VERSION
 from pipeline.errors import UnknownNameError
-from pipeline.model.images import ImageConfig
 from pipeline.model.ledger import Published, State, Unyanked, Yanked, slim
 from pipeline.model.versions import InterpreterVersion, numbers
 from pipeline.publish.projections.image_tags import ImageTags, wanted_tags
 from tests.factories import changed, later, make_config, make_event, make_nightly, make_state
-from tests.images import make_published_images
+from tests.images import make_image_config, make_published_images
 
 CONFIG = make_config()
 VERSIONS = ("7.3.21", "7.3.22", "7.3.23rc1", "7.3.23", "7.4.0", "8.0.0")
 LINES = ("2.7", "3.9", "3.11")
-IMAGE = ImageConfig.model_validate(
-    {
-        "image": "pypy",
-        "line": "3.11",
-        "directory": "opt/pypy",
-        "command": ["pypy3"],
-        "variants": [{"suite": "trixie", "environment": "debian-trixie"}],
-    }
-)
 
 
 def released(version: str = "7.3.23", line: str = "3.11", **options: Any) -> Published:
@@ -229,7 +219,7 @@ def test_tags_of_a_nightly_that_the_ledger_knows_by_name_only_go() -> None:
     present = frozenset(tags_of(make_state(event)).wanted)
     state = make_state(event)
     old = state.model_copy(update={"releases": tuple(slim(item) for item in state.releases)})
-    interpreters = {"pypy3.11": changed(CONFIG.interpreters["pypy3.11"], image=IMAGE)}
+    interpreters = {"pypy3.11": changed(CONFIG.interpreters["pypy3.11"], image=make_image_config())}
 
     tags = wanted_tags(old, interpreters, CONFIG.platforms)["pypy"]
 
