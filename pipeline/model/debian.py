@@ -103,8 +103,8 @@ class DebianConfig(Model):
     it the files of the patterns that ``companions`` has for it, as a library's scripts.
     ``alternatives`` are commands that other packages may have too, ``commands`` those that are
     this package's own, with the program that each is.
-    ``byte_compiled`` is a directory of Python modules that are compiled when they are installed,
-    by ``python``, a program of the archive. ``externally_managed`` is where the file of PEP 668 is
+    ``byte_compiled`` are directories of Python modules that are compiled when they are installed,
+    by ``python``, a program of the archive; it is what their scripts are run by, too. ``externally_managed`` is where the file of PEP 668 is
     put. ``recommends`` are parts, ``recommended`` other packages that the main one recommends.
     """
 
@@ -117,7 +117,7 @@ class DebianConfig(Model):
     commands: dict[FileName, RelativePath] = Field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     python: RelativePath | None = None
-    byte_compiled: RelativePath | None = None
+    byte_compiled: tuple[RelativePath, ...] = ()
     externally_managed: RelativePath | None = None
     recommends: tuple[SuffixName, ...] = ()
     recommended: tuple[PackageName, ...] = ()

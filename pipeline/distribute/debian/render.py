@@ -10,7 +10,7 @@ import os.path
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path, PurePosixPath
@@ -34,6 +34,7 @@ DEBUG_FILES: Final = "usr/lib/debug/.build-id"
 WIDTH: Final = 76
 BLOCK: Final = 1024
 _ARTICLE: Final = re.compile(r"^(An?|The) ")
+_PYTHON_SCRIPT: Final = re.compile(rb"#![^\n]*python[^\n]*\n")
 _BULLET: Final = re.compile(r"^\s*[-*] +")
 
 
@@ -88,11 +89,13 @@ def nightly_of(job: Job) -> Nightly | None:
 def placed(subject: Subject, name: str, files: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the archive's *files*, named below its top directory, where a package has them."""
     part = subject.part(name)
+    files = tuple(_with_own_python(subject, entry) for entry in files)
     if part is not None and part.documents:
         return tuple(
-            _moved(entry, f"{DOCUMENTS}/{name}/{PurePosixPath(entry.path).name}") for entry in files
+            replace(entry, path=f"{DOCUMENTS}/{name}/{PurePosixPath(entry.path).name}")
+            for entry in files
         )
-    return tuple(_moved(entry, f"{subject.root}/{entry.path}") for entry in files)
+    return tuple(replace(entry, path=f"{subject.root}/{entry.path}") for entry in files)
 
 
 def debug_file(build_id: str, content: Path) -> Entry:
@@ -166,8 +169,17 @@ def noted_changes(notes: str) -> Iterator[str]:
         yield " ".join(change)
 
 
-def _moved(entry: Entry, path: str) -> Entry:
-    return Entry(path=path, content=entry.content, executable=entry.executable, link=entry.link)
+def _with_own_python(subject: Subject, entry: Entry) -> Entry:
+    """Return a Python script that is run by the package's own Python, not by any other."""
+    python = subject.config.python
+    if python is None or not isinstance(entry.content, Path) or entry.link is not None:
+        return entry
+    with entry.content.open("rb") as stream:
+        found = _PYTHON_SCRIPT.match(stream.readline(BLOCK))
+        if found is None:
+            return entry
+        content = f"#!/{subject.root}/{python}\n".encode() + stream.read()
+    return replace(entry, content=content)
 
 
 def _shared(subject: Subject, name: str) -> dict[str, object]:
