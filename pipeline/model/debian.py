@@ -104,8 +104,9 @@ class DebianConfig(Model):
     ``alternatives`` are commands that other packages may have too, ``commands`` those that are
     this package's own, with the program that each is.
     ``byte_compiled`` are directories of Python modules that are compiled when they are installed,
-    by ``python``, a program of the archive; it is what their scripts are run by, too. ``externally_managed`` is where the file of PEP 668 is
-    put. ``recommends`` are parts, ``recommended`` other packages that the main one recommends.
+    by ``python``, a program of the archive, which also runs the scripts among them.
+    ``externally_managed`` is where the file of PEP 668 is put. ``recommends`` are parts,
+    ``recommended`` other packages that the main one recommends.
     """
 
     package: PackageName
