@@ -202,8 +202,23 @@ def _check_references(config: Config) -> None:
         for platform_name in () if isinstance(chosen.platforms, str) else chosen.platforms:
             where = f"channels.toml: key {channel}.platforms"
             known("platform", platform_name, config.platforms, where=where)
+        for suite in chosen.apt.suites if chosen.apt is not None else ():
+            known("suite", suite, config.suites, where=f"channels.toml: key {channel}.apt.suites")
         _check_mirrors(f"channels.toml: key {channel}.mirrors", chosen)
+    _check_distributions(config)
     _check_shared_store(config.channels)
+
+
+def _check_distributions(config: Config) -> None:
+    """Look whether all environments are there that packages and images are made and tried in."""
+    for name, suite in config.suites.items():
+        for environment in (suite.environment, suite.clean):
+            where = f"distributions.toml: key suites.{name}"
+            known("environment", environment, config.environments, where=where)
+    for name, interpreter in config.interpreters.items():
+        for variant in interpreter.image.variants if interpreter.image is not None else ():
+            where = f"{name}.toml: key image.variants"
+            known("environment", variant.environment, config.environments, where=where)
 
 
 def _check_mirrors(where: str, channel: ChannelConfig) -> None:
@@ -224,9 +239,12 @@ def _check_shared_store(channels: ChannelsFile) -> None:
     release, nightly = channels.release, channels.nightly
     if _place(release) != _place(nightly):
         return
-    found = {
+    found: dict[str, tuple[object, object]] = {
         "base_url": (release.base_url, nightly.base_url),
         "mirrors": (_mirrors(release), _mirrors(nightly)),
+        "apt": (release.apt, nightly.apt),
+        "registry": (release.registry, nightly.registry),
+        "tap": (release.tap, nightly.tap),
     }
     for key, (one, other) in found.items():
         if one != other:

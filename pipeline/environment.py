@@ -8,6 +8,7 @@ engine's own image id changes with each build, since layers carry the time they 
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ BASE_DOCKERFILE: Final = b'FROM scratch\nADD base.tar /\nCMD ["/bin/sh"]\n'
 BOOTSTRAP_TIMEOUT: Final = 3600
 # mmdebstrap gives every file this time, so that the same packages make the same tar file.
 BOOTSTRAP_EPOCH: Final = "1"
+MERGED_USR_HOOKS: Final = "/usr/share/mmdebstrap/hooks/merged-usr"
 MMDEBSTRAP: Final = Tool(
     program="mmdebstrap",
     purpose="make a base image from Debian's packages",
@@ -193,10 +195,11 @@ def _mmdebstrap(
             f"--components={','.join(base.components)}",
             *([f"--include={','.join(base.include)}"] if base.include else []),
             *_keyring(ctx, base),
+            *_left_out(base),
         ]
         try:
             ctx.process.run(
-                ["mmdebstrap", *options, base.suite, tar, mirror],
+                ["mmdebstrap", *options, base.suite, tar, mirror, *(base.sources or ())],
                 tool=MMDEBSTRAP,
                 timeout=BOOTSTRAP_TIMEOUT,
                 environment={"SOURCE_DATE_EPOCH": BOOTSTRAP_EPOCH},
@@ -212,6 +215,16 @@ def _mmdebstrap(
         f"and the mirrors in environments.toml; on Ubuntu install debian-archive-keyring.\n{tried}"
     )
     raise ImageError(msg)
+
+
+def _left_out(base: BootstrapBase) -> Iterator[str]:
+    """Yield options for what is left out; mmdebstrap configures the image's dpkg so, too."""
+    if base.merged_usr:
+        yield f"--hook-dir={MERGED_USR_HOOKS}"
+    for pattern in base.path_exclude or ():
+        yield f"--dpkgopt=path-exclude={pattern}"
+    for pattern in base.path_include or ():
+        yield f"--dpkgopt=path-include={pattern}"
 
 
 def _keyring(ctx: Context, base: BootstrapBase) -> list[str]:

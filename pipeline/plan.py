@@ -24,9 +24,11 @@ from pipeline.model.configs import (
     PlatformTranslation,
     PyPyPackage,
 )
+from pipeline.model.debian import package_filenames
+from pipeline.model.images import ImageVariant
 from pipeline.model.platforms import Mode, Placement, Platform, Worker, ways
 from pipeline.model.records import BootstrapRelease, Resolved, Revision
-from pipeline.model.versions import InterpreterVersion, VersionField
+from pipeline.model.versions import InterpreterVersion, Nightly, VersionField
 
 # In place of a platform's name: every platform of the interpreter.
 ALL: Final = "all"
@@ -36,7 +38,9 @@ class Job(Model):
     """One interpreter translated for one platform: the unit that can run on any worker.
 
     ``host`` is the platform on which the toolchain runs; in mode cross another than ``platform``.
-    ``verified_in`` are the environments of the config that there are for the platform.
+    ``verified_in`` are the environments of the config that there are for the platform. ``suites``
+    are those of Debian that packages are made for, ``debian_files`` the packages' file names, and
+    ``variants`` the kinds of images; none where the channel or the interpreter has no such.
     """
 
     identifier: Name
@@ -52,6 +56,9 @@ class Job(Model):
     source_archive: FileName | None = None
     source_directory: str | None = None
     bootstrap: BootstrapRelease | None = None
+    suites: tuple[Name, ...] = ()
+    debian_files: tuple[FileName, ...] = ()
+    variants: tuple[ImageVariant, ...] = ()
 
     @property
     def jit(self) -> bool:
@@ -345,6 +352,11 @@ def _release(
             stem=naming.archive_stem(name, platform, nightly=nightly),
             source_archive=naming.source_name(name) if revision.kind == "git" else None,
             source_directory=selection.source,
+            suites=(suites := _suites(config, channel, interpreter, platform)),
+            debian_files=_debian_files(
+                config, interpreter, platform, suites, resolved, nightly=nightly
+            ),
+            variants=_variants(config, channel, interpreter, platform),
         )
         for platform, mode, host in placed
     )
@@ -359,6 +371,53 @@ def _release(
         jobs=jobs,
         urls=_urls(channel.base_url, interpreter.product, release, jobs),
         staged=selection.staged,
+    )
+
+
+def _suites(
+    config: Config, channel: ChannelConfig, interpreter: InterpreterConfig, platform: Platform
+) -> tuple[str, ...]:
+    """Return the suites for which a platform's packages are made: those that have it."""
+    if channel.apt is None or interpreter.debian is None or platform.libc != "glibc":
+        return ()
+    return tuple(
+        name
+        for name in channel.apt.suites
+        if environments_for(config, (config.suites[name].clean,), platform)
+    )
+
+
+def _debian_files(
+    config: Config,
+    interpreter: InterpreterConfig,
+    platform: Platform,
+    suites: tuple[str, ...],
+    resolved: Resolved,
+    *,
+    nightly: bool,
+) -> tuple[str, ...]:
+    if interpreter.debian is None or platform.debian_arch is None:
+        return ()
+    named = Nightly.parse(naming.nightly_name(interpreter, resolved.revision)) if nightly else None
+    return package_filenames(
+        interpreter.debian,
+        platform.debian_arch,
+        (config.suites[name] for name in suites),
+        resolved.interpreter_version,
+        named,
+    )
+
+
+def _variants(
+    config: Config, channel: ChannelConfig, interpreter: InterpreterConfig, platform: Platform
+) -> tuple[ImageVariant, ...]:
+    """Return the kinds of images that are made for a platform: those whose base has it."""
+    if channel.registry is None or interpreter.image is None or platform.libc != "glibc":
+        return ()
+    return tuple(
+        variant
+        for variant in interpreter.image.variants
+        if environments_for(config, (variant.environment,), platform)
     )
 
 
@@ -388,6 +447,8 @@ def _filenames(release: str, jobs: Sequence[Job]) -> tuple[str, ...]:
     """Return every file of a release, once each."""
     names = [name for job in jobs for name in archive_names(job).values()]
     names += [job.source_archive for job in jobs if job.source_archive]
+    packages = [name for job in jobs for name in job.debian_files]
+    names += [*packages, *([naming.packages_name(release)] if packages else [])]
     names += [
         naming.provenance_name(release),
         naming.manifest_name(release),

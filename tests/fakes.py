@@ -22,7 +22,7 @@ from pipeline.config import load_config
 from pipeline.effects.clock import Now
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context, StageOutput
-from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
+from pipeline.effects.engine import ContainerStep, EngineInfo, Network, OnLine, StepResult
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.http import HttpClient, OnBytes, Received
 from pipeline.effects.process import Completed, ProcessRunner, Tool
@@ -104,6 +104,21 @@ bases = ["old"]
 
 [environments.clean-new]
 bases = ["new"]
+
+[environments.package-old]
+bases = ["old"]
+"""
+
+DISTRIBUTIONS: Final = """
+[vendor]
+name = "Toy Packagers"
+maintainer = "Toy Packagers <packages@toy.test>"
+prefix = "usr/lib/toys"
+
+[suites.old]
+number = "11"
+environment = "package-old"
+clean = "clean-old"
 """
 
 PINS: Final = """
@@ -234,6 +249,7 @@ def write_project(root: Path, *, key: str = KEY) -> Path:
             PLATFORM.format(**dict(zip(names, row, strict=True))) for row in rows
         ),
         "environments.toml": ENVIRONMENTS.format(digest=digest("debian")),
+        "distributions.toml": DISTRIBUTIONS,
         "pins.toml": PINS.format(sdist=digest("sdist"), wheel=digest("wheel")),
         "channels.toml": "".join(
             CHANNEL.format(channel=channel, base_url=BASE_URL, key=key)
@@ -526,6 +542,11 @@ class FakePublic:
 
         yield receive
 
+    @contextmanager
+    def address(self, store: Store, base_url: str) -> Iterator[str]:  # noqa: ARG002
+        """Give the address below which programs find the store's files."""
+        yield base_url
+
 
 def _served_type(filename: str, kinds: Mapping[str, ArtifactKind]) -> str:
     endings = {
@@ -553,6 +574,22 @@ class FakeNotary:
         """Sign."""
         digest_of_it = hashlib.sha256(payload).hexdigest()
         return SignedLedger(fingerprint=KEY, signature=digest_of_it, payload=payload.decode())
+
+    def clearsigned(self, text: bytes) -> bytes:
+        """Sign."""
+        return text + f"signed {hashlib.sha256(text).hexdigest()}\n".encode()
+
+    def signed_text(self, data: bytes) -> bytes:
+        """Check."""
+        text, mark, _ = data.rpartition(b"signed ")
+        if not mark or self.clearsigned(text) != data:
+            msg = "not a text with a good signature"
+            raise SignatureError(msg)
+        return text
+
+    def public_keys(self) -> bytes | None:
+        """Return what looks like a key."""
+        return b"-----BEGIN KEY-----\n\nkey\n-----END KEY-----\n"
 
     def check(self, ledger: SignedLedger) -> None:
         """Check."""
@@ -699,7 +736,9 @@ class FakeEngine:
         self.scripts: dict[str, Script] = {"translate": translated, "package": assembled}
         self.answers: dict[tuple[str, ...], Answer] = {}
         self.contained = True
+        self.networks: list[Network] = []
         self.packages, self.machine = PACKAGES, "amd64"
+        self.saved = b""
         self.asked: list[str] = []
         self.pulled: list[tuple[str, str]] = []
         self.built: list[tuple[str, Mapping[str, str], tuple[tarfile.TarInfo, ...]]] = []
@@ -748,13 +787,32 @@ class FakeEngine:
         arguments: Mapping[str, str],
         oci_platform: str,
         on_line: OnLine,
+        fresh: bool = False,
     ) -> str:
         """Add an image with *tag*."""
-        self._ask("build")
+        self._ask("build afresh" if fresh else "build")
         on_line(f"build for {oci_platform}")
         with tarfile.open(context) as archive:
             self.built.append((tag, arguments, tuple(archive.getmembers())))
         return self.add_image(tag)
+
+    def save(self, image_id: str, path: Path) -> None:
+        """Write what the test says that an image is."""
+        self._ask("save")
+        self._image(image_id)
+        path.write_bytes(self.saved)
+
+    def load(self, path: Path) -> str:
+        """Hold another image, known by its tar file's name."""
+        self._ask("load")
+        return self.add_image(path.name)
+
+    def remove_image(self, image_id: str) -> None:
+        """Give up an image."""
+        self._ask("remove_image")
+        self.images = {
+            name: image for name, image in self.images.items() if image.image_id != image_id
+        }
 
     def add_image(self, reference: str) -> str:
         """Hold another image; like a real one's, its id is new each time it is made."""
@@ -782,9 +840,16 @@ class FakeEngine:
         return StepResult(status=ran.status, adopted=False)
 
     @contextmanager
-    def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator[FakeSession]:  # noqa: ARG002
+    def session(
+        self,
+        image_id: str,
+        *,
+        user: str | None = "1000:1000",  # noqa: ARG002
+        network: Network = "none",
+    ) -> Iterator[FakeSession]:
         """Start a session."""
         self._ask("session")
+        self.networks.append(network)
         session = FakeSession(self._image(image_id), self.answers)
         self.sessions.append((image_id, session))
         yield session

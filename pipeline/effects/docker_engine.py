@@ -11,10 +11,10 @@ from typing import Any, Final, cast
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageLoadError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from pipeline.effects.engine import ContainerStep, EngineInfo, OnLine, StepResult
+from pipeline.effects.engine import ContainerStep, EngineInfo, Network, OnLine, StepResult
 from pipeline.effects.process import Completed
 from pipeline.effects.ssh import forwarded
 from pipeline.effects.watch import watch
@@ -113,6 +113,7 @@ class DockerEngine:
         arguments: Mapping[str, str],
         oci_platform: str,
         on_line: OnLine,
+        fresh: bool = False,
     ) -> str:
         """Build the tar file *context*; return the image's id."""
         lines: list[str] = []
@@ -123,6 +124,7 @@ class DockerEngine:
                 tag=tag,
                 buildargs=dict(arguments),
                 platform=oci_platform,
+                nocache=fresh,
                 rm=True,
                 forcerm=True,
                 decode=True,
@@ -139,6 +141,34 @@ class DockerEngine:
             msg = f"{tag}: the engine reported no error, but has no such image after the build."
             raise ImageError(msg)
         return found
+
+    def save(self, image_id: str, path: Path) -> None:
+        """Write an image to *path*, as the tar file that ``docker save`` makes."""
+        with _engine_errors(self._address):
+            try:
+                _save(self._client.images.get(image_id).save(), path)
+            except ImageNotFound as error:
+                msg = f"{image_id}: the engine has no such image to save; it was removed meanwhile."
+                raise ImageError(msg) from error
+
+    def load(self, path: Path) -> str:
+        """Take an image from such a tar file; return its id."""
+        with _engine_errors(self._address), path.open("rb") as stream:
+            try:
+                images = self._client.images.load(stream)
+            except ImageLoadError as error:
+                msg = f"{path}: the engine does not take the image: {error}"
+                raise ImageError(msg) from error
+        if len(images) != 1:
+            msg = f"{path}: holds {len(images)} images, but one is expected."
+            raise ImageError(msg)
+        return str(images[0].id)
+
+    def remove_image(self, image_id: str) -> None:
+        """Give up an image, unless something else needs it."""
+        # In use by another container, or tagged by somebody: then it is not ours alone.
+        with _engine_errors(self._address), contextlib.suppress(NotFound, APIError):
+            self._client.images.remove(image_id)
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it."""
@@ -188,8 +218,11 @@ class DockerEngine:
         return container, False
 
     @contextlib.contextmanager
-    def session(self, image_id: str, *, user: str = "1000:1000") -> Iterator["DockerSession"]:
-        """Start a container without network for several commands; removed at the end."""
+    def session(
+        self, image_id: str, *, user: str | None = "1000:1000", network: Network = "none"
+    ) -> Iterator["DockerSession"]:
+        """Start a container for several commands; removed at the end."""
+        confined = _confinement(None) if network == "none" else _usual_rights(network)
         with _engine_errors(self._address):
             self._clear_leftovers(SESSION_LABEL)
             container = self._client.containers.create(
@@ -199,7 +232,7 @@ class DockerEngine:
                 user=user,
                 init=True,
                 labels={WORKSPACE_LABEL: self._workspace, SESSION_LABEL: "yes"},
-                **_confinement(None),
+                **confined,
             )
             try:
                 container.start()
@@ -265,6 +298,11 @@ def _confinement(seccomp: str | None) -> dict[str, Any]:
     if seccomp is not None:
         options.append(f"seccomp={seccomp}")
     return {"network_mode": "none", "cap_drop": ["ALL"], "security_opt": options}
+
+
+def _usual_rights(network: Network) -> dict[str, Any]:
+    """A network, and the capabilities that the engine gives by default; no way to gain others."""
+    return {"network_mode": network, "security_opt": ["no-new-privileges:true"]}
 
 
 def _succeeded(container: Container) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from pipeline.effects.process import Completed
 
@@ -12,6 +12,7 @@ WORKER_IMAGE: Final = "worker"
 """The only image of an engine without containers: the worker itself."""
 
 OnLine = Callable[[str], None]
+Network = Literal["none", "bridge", "host"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,21 @@ class Engine(Protocol):
         arguments: Mapping[str, str],
         oci_platform: str,
         on_line: OnLine,
+        fresh: bool = False,
     ) -> str:
-        """Build the tar file *context*, which has a ``Dockerfile``; return the image's id."""
+        """Build the tar file *context*, which has a ``Dockerfile``; return the image's id.
+
+        A *fresh* one takes nothing that an earlier build has left.
+        """
+
+    def save(self, image_id: str, path: Path) -> None:
+        """Write an image to *path*, as the tar file that ``docker save`` makes."""
+
+    def load(self, path: Path) -> str:
+        """Take an image from such a tar file; return its id."""
+
+    def remove_image(self, image_id: str) -> None:
+        """Give up an image, unless something else needs it."""
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it.
@@ -123,5 +137,12 @@ class Engine(Protocol):
             StepSilentError: it wrote nothing for too long.
         """
 
-    def session(self, image_id: str, *, user: str = "1000:1000") -> AbstractContextManager[Session]:
-        """Start a container without network for several commands; removed at the end."""
+    def session(
+        self, image_id: str, *, user: str | None = "1000:1000", network: Network = "none"
+    ) -> AbstractContextManager[Session]:
+        """Start a container for several commands; removed at the end.
+
+        Without a *user* it runs as the image says. With a *network* (the engine's own, or the
+        host's, on which the container also sees what listens on the loopback) it has the engine's
+        usual capabilities too, as package managers need them; without one it has none.
+        """

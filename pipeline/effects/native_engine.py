@@ -22,6 +22,7 @@ from pipeline.effects.engine import (
     WORKER_IMAGE,
     ContainerStep,
     EngineInfo,
+    Network,
     OnLine,
     StepResult,
 )
@@ -92,8 +93,21 @@ class NativeEngine:
         arguments: Mapping[str, str],  # noqa: ARG002
         oci_platform: str,  # noqa: ARG002
         on_line: OnLine,  # noqa: ARG002
+        fresh: bool = False,  # noqa: ARG002
     ) -> NoReturn:
         """There are no images to build."""
+        raise _without_images()
+
+    def save(self, image_id: str, path: Path) -> NoReturn:  # noqa: ARG002
+        """There are no images to save."""
+        raise _without_images()
+
+    def load(self, path: Path) -> NoReturn:  # noqa: ARG002
+        """There are no images to load."""
+        raise _without_images()
+
+    def remove_image(self, image_id: str) -> NoReturn:  # noqa: ARG002
+        """There are no images to give up."""
         raise _without_images()
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
@@ -128,7 +142,13 @@ class NativeEngine:
             running.stop()
 
     @contextmanager
-    def session(self, image_id: str, *, user: str = "") -> Iterator["NativeSession"]:  # noqa: ARG002
+    def session(
+        self,
+        image_id: str,  # noqa: ARG002 - there is but one
+        *,
+        user: str | None = None,  # noqa: ARG002 - whoever runs the pipeline
+        network: Network = "none",  # noqa: ARG002 - the worker's own
+    ) -> Iterator["NativeSession"]:
         """Give a directory for several commands; it is removed at the end."""
         self._root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._root, prefix="session-") as directory:

@@ -24,6 +24,9 @@ class PublicView(Protocol):
     def reader(self, store: Store, base_url: str) -> AbstractContextManager[Receive]:
         """Give what asks for the store's files below *base_url*; asking raises DownloadError."""
 
+    def address(self, store: Store, base_url: str) -> AbstractContextManager[str]:
+        """Give the address below which programs of this machine find the store's files."""
+
 
 class HttpView:
     """The public's view over HTTP."""
@@ -34,30 +37,29 @@ class HttpView:
     @contextmanager
     def reader(self, store: Store, base_url: str) -> Iterator[Receive]:
         """Give what asks for the store's files below *base_url*."""
-        with _address(store, base_url) as address:
+        with self.address(store, base_url) as address:
 
             def receive(key: str, save: Path, limit: int) -> Received:
                 return self._http.receive(public_url(address, key), save, limit=limit)
 
             yield receive
 
+    @contextmanager
+    def address(self, store: Store, base_url: str) -> Iterator[str]:
+        """Give the address to ask.
 
-@contextmanager
-def _address(store: Store, base_url: str) -> Iterator[str]:
-    """Give the address to ask.
-
-    That is *base_url*, unless it is of this machine: nothing may be listening there while a
-    directory is being tried out, so that one is served for the time of the block.
-    """
-    if not isinstance(store, LocalStore) or urlsplit(base_url).hostname not in LOOPBACK:
-        yield base_url
-        return
-    server = make_server(store.root, "127.0.0.1", 0, quiet=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        That is *base_url*, unless it is of this machine: nothing may be listening there while a
+        directory is being tried out, so that one is served for the time of the block.
+        """
+        if not isinstance(store, LocalStore) or urlsplit(base_url).hostname not in LOOPBACK:
+            yield base_url
+            return
+        server = make_server(store.root, "127.0.0.1", 0, quiet=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()

@@ -58,6 +58,10 @@ class PinsFile(Model):
     pins: dict[Name, Pin]
 
 
+SourceLine = Annotated[str, StringConstraints(pattern=r"^deb http[^\n]+$")]
+PathPattern = Annotated[str, StringConstraints(pattern=r"^/[^\s]+$")]
+
+
 class BootstrapBase(Model):
     """A base image made from Debian's or Ubuntu's packages with mmdebstrap; needs no registry.
 
@@ -65,7 +69,11 @@ class BootstrapBase(Model):
     ``architectures`` are those of the suite that they have, by Debian's names. ``libc`` are the C
     libraries for whose programs there is a loader: musl's needs its package in ``include``.
     ``keyring`` is a file of ``dockerfiles/keyrings/`` with the suite's key, where it is not one
-    that Debian's own keyring has.
+    that Debian's own keyring has. ``sources`` are further lines of sources.list, as one for
+    security updates. Files whose paths match ``path_exclude`` are not unpacked from any package,
+    now or later, but for those of ``path_include`` (dpkg's options of these names). With
+    ``merged_usr`` ``/bin`` and ``/lib`` are links into ``/usr`` from the beginning: the package
+    that does it later brings all of Perl.
     """
 
     kind: Literal["bootstrap"]
@@ -76,6 +84,10 @@ class BootstrapBase(Model):
     mirrors: Annotated[tuple[str, ...], Field(min_length=1)]
     components: tuple[Name, ...] = ("main",)
     include: tuple[str, ...] = ()
+    sources: tuple[SourceLine, ...] | None = None
+    merged_usr: StrictBool | None = None
+    path_exclude: tuple[PathPattern, ...] | None = None
+    path_include: tuple[PathPattern, ...] | None = None
 
 
 class RegistryBase(Model):

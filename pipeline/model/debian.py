@@ -5,9 +5,10 @@ before everything, so a candidate is older than its release, and a package for a
 than the same one for a newer suite: an upgrade of the system also upgrades the package.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.versions import InterpreterVersion, Nightly
@@ -18,6 +19,8 @@ DEBIAN_REVISION: Final = 1
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$", max_length=60)]
 SuffixName = Annotated[str, StringConstraints(pattern=r"^-[a-z0-9][a-z0-9.+-]*$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+_FIELDS_OF_LISTS: Final = frozenset({"filename", "size", "sha256"})
 
 
 class DebianSuite(Model):
@@ -127,7 +130,11 @@ class DebianConfig(Model):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all binary packages, the main one first."""
-        return (self.package, *(f"{self.package}{part.suffix}" for part in self.parts))
+        return (self.package, *(self.part_name(part) for part in self.parts))
+
+    def part_name(self, part: DebianPart) -> str:
+        """Return the name of the package that holds a part of the archive."""
+        return f"{self.package}{part.suffix}"
 
 
 class AptConfig(Model):
@@ -145,6 +152,18 @@ class AptConfig(Model):
     keep: Annotated[int, Field(ge=1)] = 5
 
 
+def _stanza(text: str) -> str:
+    lines = text.split("\n")
+    fields = {line.partition(":")[0].lower() for line in lines if line and line[0] not in " \t#"}
+    if not all(line.strip() for line in lines) or fields & _FIELDS_OF_LISTS:
+        msg = (
+            "a control stanza has no empty line, no newline at its end, and none of the fields "
+            "Filename, Size and SHA256, which apt's lists add"
+        )
+        raise ValueError(msg)
+    return text
+
+
 class BinaryPackage(Model):
     """One ``.deb`` file of a release; ``control`` is its control stanza, without a last newline."""
 
@@ -154,7 +173,7 @@ class BinaryPackage(Model):
     architecture: Name
     name: PackageName
     package_version: str
-    control: str
+    control: Annotated[str, AfterValidator(_stanza)]
     size: Annotated[int, Field(gt=0)]
     sha256: Sha256
 
@@ -191,3 +210,18 @@ def package_filename(name: str, version: str, architecture: str) -> str:
     A tilde is no character of store keys, and GitHub would rename the file, so it is a dot there.
     """
     return f"{name}_{version.replace('~', '.')}_{architecture}.deb"
+
+
+def package_filenames(
+    config: DebianConfig,
+    architecture: str,
+    suites: Iterable[DebianSuite],
+    interpreter_version: InterpreterVersion,
+    nightly: Nightly | None = None,
+) -> tuple[str, ...]:
+    """Return the file names of all packages of an interpreter for one of Debian's architectures."""
+    return tuple(
+        package_filename(name, package_version(interpreter_version, suite, nightly), architecture)
+        for suite in suites
+        for name in config.names
+    )

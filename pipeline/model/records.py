@@ -182,13 +182,16 @@ class DebianPackages(Model):
 class BuiltImage(Model):
     """One image, as an OCI image layout (specification 1.1) in a tar file beside the record.
 
-    ``packages`` are the distribution's packages in it, each ``name version architecture``.
+    ``packages`` are the distribution's packages in it, each ``name version architecture``. ``sbom``
+    is the file beside it that lists all that is in it (SPDX 2.3).
     """
 
     image: PublishedImage
     archive: FileName
     sha256: Sha256
     packages: tuple[str, ...]
+    sbom: FileName | None = None
+    sbom_sha256: Sha256 | None = None
 
 
 class BuiltImages(Model):

@@ -31,7 +31,7 @@ from pipeline.sign.gpg import binary_keys, verify_signature
 from pipeline.sign.provenance import faults_of
 
 WAVES: Final = (
-    BUILT | {ArtifactKind.PROVENANCE},
+    BUILT | {ArtifactKind.PROVENANCE, ArtifactKind.DEBIAN_INDEX},
     frozenset({ArtifactKind.CHECKSUMS, ArtifactKind.SIGNATURE, ArtifactKind.PUBLIC_KEY}),
     frozenset({ArtifactKind.MANIFEST}),
 )

@@ -1,8 +1,9 @@
 """Signs a release: gathers its verified archives under one manifest and one signature."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,9 @@ from pipeline.errors import DigestMismatchError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.model.configs import SigningConfig
+from pipeline.model.configs import InterpreterConfig, SigningConfig
+from pipeline.model.debian import BinaryPackage, DebianIndex
+from pipeline.model.images import PublishedImage
 from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verification
 from pipeline.plan import ReleasePlan
 from pipeline.sign.checksums import checksums_text
@@ -20,6 +23,14 @@ from pipeline.sign.gpg import QUICKSTART, Keyring, quickstart_keyring, usable_ke
 from pipeline.sign.provenance import Statement, statement_json
 
 VERSION: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A manifest's files: the directory of each, by name, and what the Debian packages are."""
+
+    directories: Mapping[str, Path]
+    packages: tuple[BinaryPackage, ...] = ()
 
 
 @contextmanager
@@ -41,16 +52,38 @@ def _quickstart_home(ctx: Context) -> Path:
     return ctx.work.path("keys", "gnupg")
 
 
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """What a release has beside its archives: source archives, Debian packages; and images."""
+
+    files: tuple[Artifact, ...] = ()
+    images: tuple[PublishedImage, ...] = ()
+
+
+def _in_order(
+    images: Iterable[PublishedImage], config: InterpreterConfig
+) -> tuple[PublishedImage, ...]:
+    """Return images as the configuration has their variants: the first suites have short tags."""
+    variants = () if config.image is None else config.image.variants
+    places = {(item.suite, item.name): place for place, item in enumerate(variants)}
+
+    def order(image: PublishedImage) -> tuple[int, tuple[str, ...]]:
+        place = places.get((image.suite, image.variant), len(places))
+        return place, (image.image, image.line, image.suite, image.variant, image.platform)
+
+    return tuple(sorted(images, key=order))
+
+
 def make_manifest(
     release: ReleasePlan,
     verified: Mapping[str, Verification],
     keys: Mapping[str, str],
     input_key: str,
-    sources: tuple[Artifact, ...] = (),
+    more: More = More(),
 ) -> Manifest:
     """Return the manifest of *release*. Pure.
 
-    *verified* and the translations' *keys* are by identifier; *sources* are the source archives.
+    *verified* and the translations' *keys* are by identifier.
     """
     config = release.interpreter
     platforms = tuple(
@@ -81,13 +114,20 @@ def make_manifest(
         source=release.revision,
         input_key=input_key,
         platforms=platforms,
-        files=tuple(sorted((*archives, *sources), key=lambda item: item.filename)),
+        files=tuple(sorted((*archives, *more.files), key=lambda item: item.filename)),
+        images=_in_order(more.images, config),
     )
 
 
-def sign_inputs(manifest: Manifest, statement: Statement, fingerprint: str) -> dict[str, object]:
+def sign_inputs(
+    manifest: Manifest,
+    statement: Statement,
+    fingerprint: str,
+    packages: tuple[BinaryPackage, ...] = (),
+) -> dict[str, object]:
     """Return everything that decides a signed release."""
     return {
+        "packages": [package.model_dump(mode="json") for package in packages],
         "manifest": manifest.model_dump(mode="json"),
         "statement": statement.model_dump(mode="json"),
         "fingerprint": fingerprint,
@@ -99,7 +139,7 @@ def sign_release(
     config: SigningConfig,
     manifest: Manifest,
     statement: Statement,
-    archives: Mapping[str, Path],
+    built: Built,
     stage: StageOutput,
 ) -> SignedRelease:
     """Put the release's complete set of files into the stage's directory, signed and checked.
@@ -109,7 +149,7 @@ def sign_release(
         config: which key signs.
         manifest: what the release consists of.
         statement: how that was made.
-        archives: the directory that holds each archive, by file name.
+        built: the files of *manifest*, and what its Debian packages are.
         stage: where to write.
 
     Raises:
@@ -117,12 +157,14 @@ def sign_release(
         SignatureError: the fresh signature does not verify.
     """
     for artifact in manifest.files:
-        _copy(archives[artifact.filename], stage.directory, artifact)
+        _copy(built.directories[artifact.filename], stage.directory, artifact)
+    index = _debian_index(manifest.release, built.packages, stage.directory)
     name, statement_data = naming.provenance_name(manifest.release), statement_json(statement)
     provenance = _written(stage.directory, name, statement_data, ArtifactKind.PROVENANCE)
     name, manifest_data = naming.manifest_name(manifest.release), pretty_json(manifest)
     manifest_file = _written(stage.directory, name, manifest_data, ArtifactKind.MANIFEST)
-    listed = checksums_text([*manifest.files, provenance, manifest_file])
+    others = (item for item in (index, provenance, manifest_file) if item is not None)
+    listed = checksums_text([*manifest.files, *others])
     checksums = _written(stage.directory, naming.CHECKSUMS_NAME, listed, ArtifactKind.CHECKSUMS)
     signature, public_key, fingerprint = _signed(ctx, config, stage, checksums)
     return SignedRelease(
@@ -130,12 +172,24 @@ def sign_release(
         product=manifest.product,
         provenance=provenance,
         manifest=manifest_file,
+        debian_index=index,
         checksums=checksums,
         signature=signature,
         public_key=public_key,
         fingerprint=fingerprint,
         is_throw_away=config.key == QUICKSTART,
     )
+
+
+def _debian_index(
+    release: str, packages: tuple[BinaryPackage, ...], directory: Path
+) -> Artifact | None:
+    """Write the list of Debian packages, from which apt's indexes are made; None without any."""
+    if not packages:
+        return None
+    ordered = tuple(sorted(packages, key=lambda item: item.filename))
+    data = pretty_json(DebianIndex(packages=ordered))
+    return _written(directory, naming.packages_name(release), data, ArtifactKind.DEBIAN_INDEX)
 
 
 def _signed(
@@ -165,8 +219,9 @@ def _written(directory: Path, name: str, data: bytes, kind: ArtifactKind) -> Art
 
 def release_files(manifest: Manifest, signed: SignedRelease) -> tuple[Artifact, ...]:
     """Return every file of a release, in the order in which they are uploaded."""
+    listed = [signed.debian_index] if signed.debian_index is not None else []
     checks = (signed.checksums, signed.signature, signed.public_key)
-    return (*manifest.files, signed.provenance, *checks, signed.manifest)
+    return (*manifest.files, *listed, signed.provenance, *checks, signed.manifest)
 
 
 def _copy(source: Path, directory: Path, artifact: Artifact) -> None:

@@ -20,7 +20,7 @@ import deflate
 
 from pipeline.effects.archives import GZIP_LEVEL, Entry
 from pipeline.model.debian import DebianConfig, DebianPart, DebianSuite, Vendor, package_version
-from pipeline.model.naming import archive_stem, part_name, release_name
+from pipeline.model.naming import archive_stem, release_name
 from pipeline.model.records import BuildInfo
 from pipeline.model.versions import Nightly
 from pipeline.plan import Job
@@ -73,7 +73,7 @@ class Subject:
 
     def part(self, name: str) -> DebianPart | None:
         """Return the part that a package is, None if it is the main one."""
-        parts = (part for part in self.config.parts if part_name(self.config, part) == name)
+        parts = (part for part in self.config.parts if self.config.part_name(part) == name)
         return next(parts, None)
 
 

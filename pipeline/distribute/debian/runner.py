@@ -168,10 +168,8 @@ def _trees(
 
 
 def _debug_tree(config: DebianConfig, contents: Contents) -> dict[str, tuple[Entry, ...]]:
-    if not contents.debug:
-        return {}
     entries = tuple(debug_file(identifier, path) for identifier, path in contents.debug.items())
-    return {naming.part_name(config, part): entries for part in config.parts if part.debug_symbols}
+    return {config.part_name(part): entries for part in config.parts if part.debug_symbols}
 
 
 def _subject(ctx: Context, job: Job, archives: Archives, contents: Contents, suite: str) -> Subject:
@@ -197,9 +195,11 @@ def _unpacked(job: Job, archives: Archives, temporary: Path) -> Contents:
     stem = archives.package.stem
     unpack(archives.path(main), temporary / "main")
     entries = entries_of(temporary / "main" / stem, "")
-    wanted = any(part.debug_symbols for part in _config(job).parts)
     symbols: dict[str, Path] = {}
-    if debug is not None and wanted:
+    if any(part.debug_symbols for part in _config(job).parts):
+        if debug is None:
+            msg = f"{stem}: there is no archive of debug symbols, but a part that is made of it."
+            raise DebianPackageError(msg)
         unpack(archives.path(debug), temporary / "debug")
         symbols = dict(_debug_symbols(temporary / "debug" / f"{stem}{naming.DEBUG_INFIX}"))
     files = (replace(entry, path=entry.path.removeprefix("/")) for entry in entries)
@@ -226,7 +226,7 @@ def _main_archive(archives: Archives) -> Artifact:
 
 def _config(job: Job) -> DebianConfig:
     config = job.interpreter.debian
-    if config is None or not naming.has_debian_packages(job.platform):
+    if config is None or job.platform.debian_arch is None:
         msg = f"{job.identifier}: no Debian packages are made of it; it has no table debian."
         raise DebianPackageError(msg)
     return config

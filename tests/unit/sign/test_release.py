@@ -15,7 +15,14 @@ from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import Plan, ReleasePlan, Selection
 from pipeline.run import plan_for
 from pipeline.sign.provenance import statement_json
-from pipeline.sign.release import make_manifest, release_files, sign_inputs, sign_release
+from pipeline.sign.release import (
+    Built,
+    More,
+    make_manifest,
+    release_files,
+    sign_inputs,
+    sign_release,
+)
 from tests.factories import make_artifact, make_provenance, make_pypy_plan, workers_on
 from tests.fakes import (
     KEY,
@@ -90,7 +97,7 @@ def test_a_manifest_lists_the_source_archive_and_says_which_modules_there_are() 
     )
 
     keys = {job.identifier: digest("key")}
-    manifest = make_manifest(release, verified, keys, digest("inputs"), (source,))
+    manifest = make_manifest(release, verified, keys, digest("inputs"), More(files=(source,)))
 
     assert [item.filename for item in manifest.files] == [
         "pypy3.11-v7.3.23-linux64.tar.gz",
@@ -197,7 +204,9 @@ def signed(
     config = SigningConfig(key=key, minimum_days=30)
     with stage_output(world.ctx) as stage:
         statement = make_provenance(manifest, key)
-        return sign_release(world.ctx, config, manifest, statement, archives, stage)
+        return sign_release(
+            world.ctx, config, manifest, statement, Built(directories=archives), stage
+        )
 
 
 def output(world: World) -> Path:
