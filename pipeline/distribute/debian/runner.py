@@ -163,8 +163,9 @@ def _trees(
     kept = [f"{subject.root}/{path}" for path in bundled if path not in out]
     needed = library_dependencies(ctx, environment, platform, trees, kept)
     trees = {**trees, **_debug_tree(config, contents)}
-    names = naming.package_names(config, debug=bool(contents.debug))
-    return {name: completed(subject, name, trees[name], needed.get(name, ())) for name in names}
+    return {
+        name: completed(subject, name, trees[name], needed.get(name, ())) for name in config.names
+    }
 
 
 def _debug_tree(config: DebianConfig, contents: Contents) -> dict[str, tuple[Entry, ...]]:
