@@ -141,7 +141,7 @@ def changelog(subject: Subject) -> str:
     built += f"{subject.info.source.revision}."
     noted = list(noted_changes(subject.notes))
     first = f"Release {subject.job.version}." if nightly_of(subject.job) is None else "A nightly."
-    items = [textwrap.wrap(item, WIDTH) for item in (first, *noted, built)]
+    items = [_wrapped(item) for item in (first, *noted, built)]
     return rendered(
         f"{TEMPLATES}/changelog.jinja",
         {
@@ -238,7 +238,12 @@ def _description(subject: Subject, begin: tuple[str, ...]) -> tuple[str, ...]:
         f"releases it, below /{subject.root}: it can be installed beside the packages of the "
         "distribution and beside other versions."
     )
-    return (*begin, *textwrap.wrap(text, WIDTH))
+    return (*begin, *_wrapped(text))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return lines; names and paths stay whole."""
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def _documents(subject: Subject, name: str) -> Iterator[Entry]:
