@@ -196,7 +196,8 @@ def test_md5sums_name_every_installed_file_but_no_link() -> None:
 
     tree = tree_of("pypy3.11", (module,))
 
-    sums = dict(reversed(line.split("  ")) for line in text_of(tree, "DEBIAN/md5sums").splitlines())
+    lines = text_of(tree, "DEBIAN/md5sums").splitlines()
+    sums = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
     files = {e.path for e in tree if e.link is None and not e.path.startswith("DEBIAN/")}
     assert set(sums) == files
     assert sums[module.path] == hashlib.md5(b"pass\n", usedforsecurity=False).hexdigest()

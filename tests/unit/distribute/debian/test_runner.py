@@ -36,7 +36,12 @@ DEBIAN: Final[dict[str, Any]] = {
     "parts": ({"suffix": "-doc", "summary": "documents", "files": ("*.md",), "documents": True},),
     "private": ("lib/*.so*",),
 }
-FILES: Final = {"bin/toy": ELF, "LICENSE": b"MIT\n", "README.md": b"read\n", "lib/libz.so.1": ELF}
+FILES: Final[dict[str, bytes | Path]] = {
+    "bin/toy": ELF,
+    "LICENSE": b"MIT\n",
+    "README.md": b"read\n",
+    "lib/libz.so.1": ELF,
+}
 ROOT: Final = "usr/lib/toys/toy"
 
 
