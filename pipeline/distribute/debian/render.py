@@ -202,11 +202,17 @@ def _shared(subject: Subject, name: str) -> dict[str, object]:
         "archive": subject.archive,
         "root": subject.root,
         "commands": sorted(config.commands.items()),
+        "command": _stable_command(config, subject.root),
         "alternatives": config.alternatives,
         "python": config.python,
         "byte_compiled": config.byte_compiled,
         "externally_managed": config.externally_managed,
     }
+
+
+def _stable_command(config: DebianConfig, root: str) -> str:
+    """Return how the program is started whatever else is installed: a venv leads to that name."""
+    return min(config.commands) if config.commands else f"/{root}/{config.python}"
 
 
 def _relations(subject: Subject, name: str, depends: tuple[str, ...]) -> dict[str, object]:
@@ -278,8 +284,7 @@ def _additions(subject: Subject, name: str) -> Iterator[Entry]:
         yield Entry(path=f"usr/bin/{command}", link=link)
     if config.externally_managed is not None:
         values = _shared(subject, name)
-        commands = [item.command for item in config.alternatives] or sorted(config.commands)
-        text = rendered(f"{TEMPLATES}/EXTERNALLY-MANAGED.jinja", {**values, "command": commands[0]})
+        text = rendered(f"{TEMPLATES}/EXTERNALLY-MANAGED.jinja", values)
         path = f"{subject.root}/{config.externally_managed}"
         yield Entry(path=path, content=text.encode())
 
