@@ -106,9 +106,10 @@ class DebianConfig(Model):
     it the files of the patterns that ``companions`` has for it, as a library's scripts.
     ``alternatives`` are commands that other packages may have too, ``commands`` those that are
     this package's own, with the program that each is.
-    ``byte_compiled`` is a directory of Python modules that are compiled when they are installed,
-    by ``python``, a program of the archive. ``externally_managed`` is where the file of PEP 668 is
-    put. ``recommends`` are parts, ``recommended`` other packages that the main one recommends.
+    ``byte_compiled`` are directories of Python modules that are compiled when they are installed,
+    by ``python``, a program of the archive, which also runs the scripts among them.
+    ``externally_managed`` is where the file of PEP 668 is put. ``recommends`` are parts,
+    ``recommended`` other packages that the main one recommends.
     """
 
     package: PackageName
@@ -120,7 +121,7 @@ class DebianConfig(Model):
     commands: dict[FileName, RelativePath] = Field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     python: RelativePath | None = None
-    byte_compiled: RelativePath | None = None
+    byte_compiled: tuple[RelativePath, ...] = ()
     externally_managed: RelativePath | None = None
     recommends: tuple[SuffixName, ...] = ()
     recommended: tuple[PackageName, ...] = ()
@@ -129,7 +130,11 @@ class DebianConfig(Model):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all binary packages, the main one first."""
-        return (self.package, *(f"{self.package}{part.suffix}" for part in self.parts))
+        return (self.package, *(self.part_name(part) for part in self.parts))
+
+    def part_name(self, part: DebianPart) -> str:
+        """Return the name of the package that holds a part of the archive."""
+        return f"{self.package}{part.suffix}"
 
 
 class AptConfig(Model):

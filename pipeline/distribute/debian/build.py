@@ -4,7 +4,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -104,12 +104,7 @@ def _given(ctx: Context, trees: Mapping[str, tuple[Entry, ...]]) -> Iterator[Ent
     yield Entry(path="build/build.sh", content=ctx.root / "packaging" / SCRIPT)
     for name, tree in trees.items():
         for entry in tree:
-            yield Entry(
-                path=f"build/in/{name}/{entry.path}",
-                content=entry.content,
-                executable=entry.executable,
-                link=entry.link,
-            )
+            yield replace(entry, path=f"build/in/{name}/{entry.path}")
 
 
 def _step(

@@ -10,7 +10,7 @@ import os.path
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ import deflate
 
 from pipeline.effects.archives import GZIP_LEVEL, Entry
 from pipeline.model.debian import DebianConfig, DebianPart, DebianSuite, Vendor, package_version
-from pipeline.model.naming import archive_stem, part_name, release_name
+from pipeline.model.naming import archive_stem, release_name
 from pipeline.model.records import BuildInfo
 from pipeline.model.versions import Nightly
 from pipeline.plan import Job
@@ -34,6 +34,7 @@ DEBUG_FILES: Final = "usr/lib/debug/.build-id"
 WIDTH: Final = 76
 BLOCK: Final = 1024
 _ARTICLE: Final = re.compile(r"^(An?|The) ")
+_PYTHON_SCRIPT: Final = re.compile(rb"#![^\n]*python[^\n]*\n")
 _BULLET: Final = re.compile(r"^\s*[-*] +")
 
 
@@ -72,7 +73,7 @@ class Subject:
 
     def part(self, name: str) -> DebianPart | None:
         """Return the part that a package is, None if it is the main one."""
-        parts = (part for part in self.config.parts if part_name(self.config, part) == name)
+        parts = (part for part in self.config.parts if self.config.part_name(part) == name)
         return next(parts, None)
 
 
@@ -88,11 +89,13 @@ def nightly_of(job: Job) -> Nightly | None:
 def placed(subject: Subject, name: str, files: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the archive's *files*, named below its top directory, where a package has them."""
     part = subject.part(name)
+    files = tuple(_with_own_python(subject, entry) for entry in files)
     if part is not None and part.documents:
         return tuple(
-            _moved(entry, f"{DOCUMENTS}/{name}/{PurePosixPath(entry.path).name}") for entry in files
+            replace(entry, path=f"{DOCUMENTS}/{name}/{PurePosixPath(entry.path).name}")
+            for entry in files
         )
-    return tuple(_moved(entry, f"{subject.root}/{entry.path}") for entry in files)
+    return tuple(replace(entry, path=f"{subject.root}/{entry.path}") for entry in files)
 
 
 def debug_file(build_id: str, content: Path) -> Entry:
@@ -138,7 +141,7 @@ def changelog(subject: Subject) -> str:
     built += f"{subject.info.source.revision}."
     noted = list(noted_changes(subject.notes))
     first = f"Release {subject.job.version}." if nightly_of(subject.job) is None else "A nightly."
-    items = [textwrap.wrap(item, WIDTH) for item in (first, *noted, built)]
+    items = [_wrapped(item) for item in (first, *noted, built)]
     return rendered(
         f"{TEMPLATES}/changelog.jinja",
         {
@@ -166,8 +169,17 @@ def noted_changes(notes: str) -> Iterator[str]:
         yield " ".join(change)
 
 
-def _moved(entry: Entry, path: str) -> Entry:
-    return Entry(path=path, content=entry.content, executable=entry.executable, link=entry.link)
+def _with_own_python(subject: Subject, entry: Entry) -> Entry:
+    """Return a Python script that is run by the package's own Python, not by any other."""
+    python = subject.config.python
+    if python is None or not isinstance(entry.content, Path) or entry.link is not None:
+        return entry
+    with entry.content.open("rb") as stream:
+        found = _PYTHON_SCRIPT.match(stream.readline(BLOCK))
+        if found is None:
+            return entry
+        content = f"#!/{subject.root}/{python}\n".encode() + stream.read()
+    return replace(entry, content=content)
 
 
 def _shared(subject: Subject, name: str) -> dict[str, object]:
@@ -190,11 +202,17 @@ def _shared(subject: Subject, name: str) -> dict[str, object]:
         "archive": subject.archive,
         "root": subject.root,
         "commands": sorted(config.commands.items()),
+        "command": _stable_command(config, subject.root),
         "alternatives": config.alternatives,
         "python": config.python,
         "byte_compiled": config.byte_compiled,
         "externally_managed": config.externally_managed,
     }
+
+
+def _stable_command(config: DebianConfig, root: str) -> str:
+    """Return how the program is started whatever else is installed: a venv leads to that name."""
+    return min(config.commands) if config.commands else f"/{root}/{config.python}"
 
 
 def _relations(subject: Subject, name: str, depends: tuple[str, ...]) -> dict[str, object]:
@@ -226,7 +244,12 @@ def _description(subject: Subject, begin: tuple[str, ...]) -> tuple[str, ...]:
         f"releases it, below /{subject.root}: it can be installed beside the packages of the "
         "distribution and beside other versions."
     )
-    return (*begin, *textwrap.wrap(text, WIDTH))
+    return (*begin, *_wrapped(text))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return lines; names and paths stay whole."""
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def _documents(subject: Subject, name: str) -> Iterator[Entry]:
@@ -261,8 +284,7 @@ def _additions(subject: Subject, name: str) -> Iterator[Entry]:
         yield Entry(path=f"usr/bin/{command}", link=link)
     if config.externally_managed is not None:
         values = _shared(subject, name)
-        commands = [item.command for item in config.alternatives] or sorted(config.commands)
-        text = rendered(f"{TEMPLATES}/EXTERNALLY-MANAGED.jinja", {**values, "command": commands[0]})
+        text = rendered(f"{TEMPLATES}/EXTERNALLY-MANAGED.jinja", values)
         path = f"{subject.root}/{config.externally_managed}"
         yield Entry(path=path, content=text.encode())
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +60,7 @@ def debian_inputs(
     suites: tuple[str, ...],
 ) -> dict[str, object]:
     """Return everything that decides the packages' bytes; one environment for each suite."""
-    interpreter, notes = job.interpreter, _notes_path(ctx, job)
+    interpreter = job.interpreter
     templates = sorted((ctx.root / "packaging" / Path(SCRIPT).parent).iterdir())
     return {
         "archives": {item.filename: item.sha256 for item in archives.package.artifacts},
@@ -71,7 +71,7 @@ def debian_inputs(
         "suites": {name: ctx.config.suites[name] for name in suites},
         "environments": [environment.digest for environment in environments],
         "templates": {path.name: sha256_of(path) for path in templates},
-        "notes": sha256_of(notes) if notes.is_file() else None,
+        "notes": _notes(ctx, job),
         "platform": job.platform,
         "stem": job.stem,
         "version": str(job.version),
@@ -163,19 +163,18 @@ def _trees(
     kept = [f"{subject.root}/{path}" for path in bundled if path not in out]
     needed = library_dependencies(ctx, environment, platform, trees, kept)
     trees = {**trees, **_debug_tree(config, contents)}
-    names = naming.package_names(config, debug=bool(contents.debug))
-    return {name: completed(subject, name, trees[name], needed.get(name, ())) for name in names}
+    return {
+        name: completed(subject, name, trees[name], needed.get(name, ())) for name in config.names
+    }
 
 
 def _debug_tree(config: DebianConfig, contents: Contents) -> dict[str, tuple[Entry, ...]]:
-    if not contents.debug:
-        return {}
     entries = tuple(debug_file(identifier, path) for identifier, path in contents.debug.items())
-    return {naming.part_name(config, part): entries for part in config.parts if part.debug_symbols}
+    return {config.part_name(part): entries for part in config.parts if part.debug_symbols}
 
 
 def _subject(ctx: Context, job: Job, archives: Archives, contents: Contents, suite: str) -> Subject:
-    notes, license_entry = _notes_path(ctx, job), contents.files.get(LICENSE)
+    license_entry = contents.files.get(LICENSE)
     if license_entry is None or not isinstance(license_entry.content, Path):
         msg = f"{archives.package.stem}: the archive has no file {LICENSE}."
         raise DebianPackageError(msg)
@@ -188,7 +187,7 @@ def _subject(ctx: Context, job: Job, archives: Archives, contents: Contents, sui
         info=archives.info,
         archive=_main_archive(archives).filename,
         license_text=license_entry.content.read_text(encoding="utf-8", errors="replace"),
-        notes=notes.read_text(encoding="utf-8") if notes.is_file() else "",
+        notes=_notes(ctx, job),
     )
 
 
@@ -197,23 +196,15 @@ def _unpacked(job: Job, archives: Archives, temporary: Path) -> Contents:
     stem = archives.package.stem
     unpack(archives.path(main), temporary / "main")
     entries = entries_of(temporary / "main" / stem, "")
-    wanted = any(part.debug_symbols for part in _config(job).parts)
     symbols: dict[str, Path] = {}
-    if debug is not None and wanted:
+    if any(part.debug_symbols for part in _config(job).parts):
+        if debug is None:
+            msg = f"{stem}: there is no archive of debug symbols, but a part that is made of it."
+            raise DebianPackageError(msg)
         unpack(archives.path(debug), temporary / "debug")
         symbols = dict(_debug_symbols(temporary / "debug" / f"{stem}{naming.DEBUG_INFIX}"))
-    return Contents(
-        files={entry.path.removeprefix("/"): _below(entry) for entry in entries}, debug=symbols
-    )
-
-
-def _below(entry: Entry) -> Entry:
-    return Entry(
-        path=entry.path.removeprefix("/"),
-        content=entry.content,
-        executable=entry.executable,
-        link=entry.link,
-    )
+    files = (replace(entry, path=entry.path.removeprefix("/")) for entry in entries)
+    return Contents(files={entry.path: entry for entry in files}, debug=symbols)
 
 
 def _debug_symbols(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -236,15 +227,16 @@ def _main_archive(archives: Archives) -> Artifact:
 
 def _config(job: Job) -> DebianConfig:
     config = job.interpreter.debian
-    if config is None or not naming.has_debian_packages(job.platform):
+    if config is None or job.platform.debian_arch is None:
         msg = f"{job.identifier}: no Debian packages are made of it; it has no table debian."
         raise DebianPackageError(msg)
     return config
 
 
-def _notes_path(ctx: Context, job: Job) -> Path:
-    """Return where the release's notes are, if there are any."""
-    if nightly_of(job) is not None:
-        return ctx.root / NOTES / f"{job.stem}.md"
+def _notes(ctx: Context, job: Job) -> str:
+    """Return a release's notes, empty where there are none, as for every nightly."""
     release = naming.release_name(job.interpreter.interpreter, job.version)
-    return ctx.root / NOTES / f"{release}.md"
+    path = ctx.root / NOTES / f"{release}.md"
+    if nightly_of(job) is not None or not path.is_file():
+        return ""
+    return path.read_text(encoding="utf-8")

@@ -5,7 +5,6 @@ from fnmatch import fnmatchcase
 
 from pipeline.errors import DebianPackageError
 from pipeline.model.debian import DebianConfig
-from pipeline.model.naming import part_name
 
 
 def bundled_libraries(config: DebianConfig, paths: Iterable[str]) -> tuple[str, ...]:
@@ -34,10 +33,10 @@ def split(config: DebianConfig, paths: Collection[str]) -> Mapping[str, tuple[st
         DebianPackageError: a part's patterns match no file, so its package would be empty.
     """
     parts = [part for part in config.parts if not part.debug_symbols]
-    names = [config.package, *(part_name(config, part) for part in parts)]
+    names = [config.package, *(config.part_name(part) for part in parts)]
     found: dict[str, list[str]] = {name: [] for name in names}
     for path in sorted(paths):
-        fitting = (part_name(config, part) for part in parts if _matches(path, part.files))
+        fitting = (config.part_name(part) for part in parts if _matches(path, part.files))
         found[next(fitting, config.package)].append(path)
     for name, files in found.items():
         if not files:
