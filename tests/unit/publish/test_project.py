@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from pipeline.effects.context import Context
+from pipeline.effects.files import WorkDirectory
 from pipeline.effects.store import LocalStore
 from pipeline.errors import ConflictError, FetchBackError, LedgerError, UncertainError
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
+from pipeline.model.debian import AptConfig
 from pipeline.model.ledger import Ledger, Published, SignedLedger, State, Yanked
 from pipeline.publish import ledger as ledger_module
 from pipeline.publish import project as module
@@ -22,6 +27,7 @@ from pipeline.publish.sites import OpenChannel, Site
 from pipeline.publish.view import Document, Pointer, Projection, View
 from tests.factories import CONFIGS, NOON, changed, later, make_config, make_event, make_state
 from tests.fakes import FakeNotary, make_context
+from tests.unit.publish.projections.test_apt import packaged
 
 JSON: Final = "application/json"
 FIRST, SECOND = "https://first.test", "https://second.test"
@@ -657,3 +663,83 @@ def test_an_empty_ledger_makes_no_mirror_empty(tmp_path: Path, mirror: Site) -> 
     write(empty, mirror)
 
     assert ledger_files(mirror) == before
+
+
+# --- apt ------------------------------------------------------------------------------------
+
+APT: Final = AptConfig(suites=("bookworm",))
+IN_RELEASE: Final = "dists/bookworm/InRelease"
+
+
+@pytest.fixture
+def apt(site: Site, mirror: Site, tmp_path: Path) -> tuple[Context, OpenChannel]:
+    """A channel with an apt repository and a mirror, and where it may keep what it read."""
+    config = changed(CONFIG.channels.release, apt=APT)
+    channel = OpenChannel(config=config, sites=(site, mirror), notary=FakeNotary())
+    return replace(CONTEXT, work=WorkDirectory(tmp_path / "work")), channel
+
+
+def test_without_a_table_for_apt_nothing_is_written_for_it_and_what_is_there_stays(
+    site: Site,
+) -> None:
+    stray = Path(site.store.address, "dists/bookworm/InRelease")
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"somebody else's")
+
+    assert write(site) == urls(site, *RELEASED)
+    assert stale(site) == []
+    assert stray.read_bytes() == b"somebody else's"
+    assert not Path(site.store.address, "apt").exists()
+
+
+def test_with_one_every_site_has_a_repository(
+    apt: tuple[Context, OpenChannel], site: Site, mirror: Site
+) -> None:
+    ctx, channel = apt
+    written = project(ctx, channel)
+
+    assert urls(site, IN_RELEASE)[0] in written
+    assert urls(mirror, IN_RELEASE)[0] in written
+    source = mirror.store.read("apt/bookworm.sources")
+    assert source is not None
+    assert f"URIs: {SECOND}\n".encode() in source.data
+    assert (project(ctx, channel), stale_indexes(ctx, channel)) == ([], [])
+
+
+def test_an_empty_store_gets_no_repository(tmp_path: Path) -> None:
+    config = changed(CONFIG.channels.release, apt=APT)
+    site = site_of(tmp_path / "store")
+    channel = OpenChannel(config=config, sites=(site,), notary=FakeNotary())
+
+    assert (project(CONTEXT, channel), stale_indexes(CONTEXT, channel)) == ([], [])
+
+
+def test_an_old_signed_list_is_stale_and_written_anew(
+    apt: tuple[Context, OpenChannel], site: Site, mirror: Site
+) -> None:
+    ctx, channel = apt
+    project(ctx, channel)
+    later = replace(ctx, now=lambda: ctx.now() + timedelta(days=8))
+
+    expected = [*urls(site, IN_RELEASE), *urls(mirror, IN_RELEASE)]
+    assert stale_indexes(later, channel) == expected
+    assert project(later, channel) == expected
+
+
+def test_a_release_whose_list_of_packages_is_lost_keeps_only_apt_from_the_news(
+    apt: tuple[Context, OpenChannel], site: Site
+) -> None:
+    """Its yank must reach all other clients, and then apt's too."""
+    ctx, channel = apt
+    channel = replace(channel, sites=(site,))
+    project(ctx, channel)
+    event = packaged(make_event(version="7.3.2", files=()))
+    add(store_of(site), happens(event))
+
+    with pytest.raises(FetchBackError, match=r"packages\.json"):
+        project(ctx, channel)
+    assert b"7.3.2" in store_of(site).read(NAMES).data  # type: ignore[union-attr]
+
+    add(store_of(site), yanked(2))
+    project(ctx, channel)
+    assert stale_indexes(ctx, channel) == []

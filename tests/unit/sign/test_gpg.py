@@ -9,15 +9,19 @@ import pytest
 from pipeline.errors import MissingToolError, SignatureError, SigningKeyError
 from pipeline.model.configs import SigningConfig
 from pipeline.sign.gpg import (
+    CLEAR_BEGIN,
+    CLEAR_END,
     LONGEST_HOME,
     QUICKSTART_TEMPLATE,
     Keyring,
     SigningKey,
+    armoured,
     binary_keys,
     key_fingerprints,
     own_fingerprints,
     quickstart_keyring,
     usable_key,
+    verified_text,
     verify_signature,
 )
 from tests.fakes import (
@@ -438,3 +442,63 @@ def test_a_file_without_a_key_is_named(
 def test_an_armoured_key_is_made_binary(process: FakeProcess, tmp_path: Path) -> None:
     assert binary_keys(process, tmp_path / "KEY.asc") == b"binary key"
     assert process.ran("gpg", "--dearmor", str(tmp_path / "KEY.asc")) == 1
+
+
+# --- texts that are signed in clear ---------------------------------------------------------
+
+MESSAGE: Final = CLEAR_BEGIN + b"Hash: SHA512\n\ntext\n" + CLEAR_END
+
+
+def checked(*status: str, message: bytes = MESSAGE, exit_status: int = 0) -> str:
+    """Let gpgv say this of a message; return who signed it."""
+
+    def answer(argv: tuple[str, ...]) -> bytes:
+        Path(argv[argv.index("--output") + 1]).write_bytes(b"text\n")
+        return "".join(f"[GNUPG:] {line}\n" for line in status).encode()
+
+    process = FakeProcess()
+    process.expect("gpgv", "--output", answer=Answer(effect=answer, status=exit_status))
+    found = verified_text(process, message, b"binary keys")
+    assert found.text == b"text\n"
+    return found.fingerprint
+
+
+GOOD: Final = ("GOODSIG 1234 somebody", f"VALIDSIG 5678 2026-11-21 0 4 0 22 10 01 {KEY}")
+
+
+def test_a_text_with_one_good_signature_is_whose_key_it_is() -> None:
+    assert checked(*GOOD) == KEY
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        (),
+        ("BADSIG 1234 somebody",),
+        ("EXPKEYSIG 1234 somebody", GOOD[1]),
+        ("REVKEYSIG 1234 somebody", GOOD[1]),
+        ("ERRSIG 1234 22 10 01 0 9", "NO_PUBKEY 1234"),
+        (*GOOD, *GOOD),
+        (*GOOD, "ERRSIG 1234 22 10 01 0 9"),
+        (GOOD[0],),
+    ],
+    ids=["none", "bad", "expired", "revoked", "unknown", "two", "one unknown", "not valid"],
+)
+def test_a_text_with_any_other_is_not_believed(status: tuple[str, ...]) -> None:
+    """Apt does not take what an expired key signed either."""
+    with pytest.raises(SignatureError, match="not a text with a good signature"):
+        checked(*status, exit_status=2 if "ERRSIG" in " ".join(status) else 0)
+
+
+@pytest.mark.parametrize("message", [b"unsigned\n" + MESSAGE, MESSAGE + b"unsigned\n", b""])
+def test_a_message_with_more_around_it_is_not_believed(message: bytes) -> None:
+    with pytest.raises(SignatureError):
+        checked(*GOOD, message=message)
+
+
+def test_a_key_in_armour_has_the_checksum_of_rfc_4880() -> None:
+    """The block that GnuPG makes of these bytes."""
+    assert armoured(b"hello world") == (
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\naGVsbG8gd29ybGQ=\n=sDy3\n"
+        b"-----END PGP PUBLIC KEY BLOCK-----\n"
+    )

@@ -9,6 +9,7 @@ from pipeline.errors import SignatureError, SigningKeyError
 from pipeline.model.base import canonical_json
 from pipeline.model.configs import SigningConfig
 from pipeline.model.ledger import Ledger, SignedLedger
+from pipeline.sign.gpg import CLEAR_BEGIN, CLEAR_END, armoured
 from pipeline.sign.notary import KeyFileNotary, KeyringNotary, Notary, channel_notary
 from tests.factories import changed, make_event
 from tests.fakes import (
@@ -21,6 +22,7 @@ from tests.fakes import (
     expect_gpg,
     make_world,
     secret_key,
+    valid_signature,
 )
 
 PAYLOAD: Final = canonical_json(Ledger(events=(make_event(),)))
@@ -237,3 +239,101 @@ def test_the_notary_of_the_tests_is_as_strict() -> None:
     notary.check(ledger)
     with pytest.raises(SignatureError):
         notary.check(changed(ledger, payload="{}"))
+
+
+# --- texts that are signed in clear ---------------------------------------------------------
+
+TEXT: Final = b"Origin: Toy\nDate: today\n"
+
+
+def expect_clear(process: FakeProcess, signer: str = KEY, text: bytes = TEXT) -> None:
+    """Expect GnuPG to sign in clear, and gpgv to say that *signer* did."""
+
+    def sign(argv: tuple[str, ...]) -> None:
+        message = CLEAR_BEGIN + b"\n" + Path(argv[-1]).read_bytes() + CLEAR_END
+        Path(argv[argv.index("--output") + 1]).write_bytes(message)
+
+    def check(argv: tuple[str, ...]) -> bytes:
+        Path(argv[argv.index("--output") + 1]).write_bytes(text)
+        return valid_signature(signer).encode()
+
+    process.expect("gpg", "--clear-sign", answer=Answer(effect=sign))
+    process.expect("gpgv", "--output", answer=Answer(effect=check))
+
+
+def test_a_text_is_signed_by_the_channels_key_and_checked(world: World) -> None:
+    expect_clear(world.process)
+    notary = notary_of(world)
+
+    data = notary.clearsigned(TEXT)
+
+    assert data == CLEAR_BEGIN + b"\n" + TEXT + CLEAR_END
+    assert world.process.ran("gpg", "--clear-sign", "--local-user", KEY, "SHA512") == 1
+    assert world.process.ran("gpgv") == 1
+    assert notary.signed_text(data) == TEXT
+    assert world.process.ran("gpgv") == 1
+
+
+@pytest.mark.parametrize(("signer", "text"), [(OTHER_KEY, TEXT), (KEY, b"another text")])
+def test_a_fresh_signature_that_is_not_the_wanted_one_is_an_error(
+    world: World, signer: str, text: bytes
+) -> None:
+    expect_clear(world.process, signer, text)
+
+    with pytest.raises(SignatureError):
+        notary_of(world).clearsigned(TEXT)
+
+
+def test_a_key_that_may_no_longer_sign_signs_no_text(world: World) -> None:
+    expect_gpg(world.process, listing=secret_key(validity="e"))
+
+    with pytest.raises(SigningKeyError, match="has expired"):
+        notary_of(world).clearsigned(TEXT)
+
+
+def test_a_text_by_a_trusted_key_is_believed_and_by_no_other(world: World) -> None:
+    expect_clear(world.process, OTHER_KEY)
+    message = CLEAR_BEGIN + CLEAR_END
+
+    assert notary_of(world, KEY, OTHER_KEY).signed_text(message) == TEXT
+    with pytest.raises(SignatureError, match=f"signed by {OTHER_KEY}, which is not trusted"):
+        notary_of(world).signed_text(message)
+
+
+def test_the_public_keys_are_the_trusted_ones_in_one_block(world: World) -> None:
+    world.process.expect("gpg", "--export", KEY, answer=Answer(stdout=b"own"))
+    world.process.expect("gpg", "--export", OTHER_KEY, answer=Answer(stdout=b"other"))
+    world.process.expect("gpg", "--export", THIRD_KEY, answer=Answer(stdout=b""))
+
+    keys = notary_of(world, KEY, OTHER_KEY, THIRD_KEY).public_keys()
+
+    assert keys == armoured(b"ownother")
+
+
+def test_without_a_keyring_no_key_is_known(world: World) -> None:
+    notary = notary_of(world, "quickstart")
+
+    assert notary.public_keys() is None
+    with pytest.raises(SignatureError, match="no trusted key here"):
+        notary.signed_text(b"message")
+
+
+def test_with_a_key_file_texts_are_checked_but_none_is_signed(world: World, key_file: Path) -> None:
+    expect_shown(world.process, KEY)
+    expect_clear(world.process)
+    notary: Notary = KeyFileNotary(path=key_file, process=world.process)
+
+    assert notary.signed_text(CLEAR_BEGIN + CLEAR_END) == TEXT
+    assert notary.public_keys() is None
+    with pytest.raises(SignatureError, match="a public key only checks"):
+        notary.clearsigned(TEXT)
+
+
+def test_the_notary_of_the_tests_is_as_strict_with_texts() -> None:
+    notary: Notary = FakeNotary()
+    data = notary.clearsigned(TEXT)
+
+    assert notary.signed_text(data) == TEXT
+    for spoiled in (b"x" + data, data[:-2] + b"x\n", b""):
+        with pytest.raises(SignatureError):
+            notary.signed_text(spoiled)
