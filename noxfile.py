@@ -64,6 +64,24 @@ def verify(session: nox.Session) -> None:
 
 
 @nox.session(tags=["release"])
+def debian(session: nox.Session) -> None:
+    """Make Debian packages of the verified archives."""
+    pipeline(session, "debian")
+
+
+@nox.session(tags=["release"])
+def image(session: nox.Session) -> None:
+    """Make OCI images of the verified archives."""
+    pipeline(session, "image")
+
+
+@nox.session(name="install-check", tags=["release"])
+def install_check(session: nox.Session) -> None:
+    """Install packages and images by real clients in clean containers; --published RELEASE."""
+    pipeline(session, "install-check")
+
+
+@nox.session(tags=["release"])
 def sign(session: nox.Session) -> None:
     """Write the manifest, the provenance, SHA256SUMS and its signature."""
     pipeline(session, "sign")

@@ -128,6 +128,12 @@ class PackageError(PipelineError):
     exit_code = 33
 
 
+class DebianPackageError(PipelineError):
+    """Debian packages cannot be made of an archive."""
+
+    exit_code = 36
+
+
 class GateError(PipelineError):
     """A finished archive fails a gate, so it must not be released."""
 
@@ -144,6 +150,12 @@ class InstallError(PipelineError):
     """A real client cannot install what was made, or it does not work where it was installed."""
 
     exit_code = 42
+
+
+class LintianError(PipelineError):
+    """A Debian package violates Debian's policy, as lintian finds."""
+
+    exit_code = 46
 
 
 class SigningKeyError(PipelineError):
@@ -210,6 +222,18 @@ class BisectError(PipelineError):
     """The first bad nightly cannot be told."""
 
     exit_code = 68
+
+
+class FormulaError(PipelineError):
+    """A formula names a file that readers do not get as it was signed, so it is not written."""
+
+    exit_code = 69
+
+
+class TapError(PipelineError):
+    """The repository of a Homebrew tap cannot be read or written."""
+
+    exit_code = 72
 
 
 class WorkdirBusyError(PipelineError):

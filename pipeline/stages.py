@@ -9,15 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from pipeline.distribute.archives import Archives
+from pipeline.distribute.debian import runner as debian_stage
+from pipeline.distribute.image import runner as image_stage
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import write_record
 from pipeline.environment import ready_environment, recorded_environment
 from pipeline.errors import PipelineError
+from pipeline.install import runner as install_stage
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import content_key
 from pipeline.model.configs import SigningConfig
@@ -25,7 +30,11 @@ from pipeline.model.ledger import Published, State
 from pipeline.model.platforms import Placement
 from pipeline.model.records import (
     BuildInfo,
+    BuiltImages,
+    DebianPackages,
     Environment,
+    Installation,
+    Installed,
     Manifest,
     Package,
     SignedRelease,
@@ -39,9 +48,12 @@ from pipeline.plan import Job, ReleasePlan
 from pipeline.preflight import require_fit, require_runnable
 from pipeline.publish import files as publish_stage
 from pipeline.publish.copies import Copied, copy_releases
+from pipeline.publish.destinations import project_everywhere, stale_everywhere
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
+from pipeline.publish.images import ImagePush, ImageUpload, push_images
+from pipeline.publish.installed import Check, check_published
 from pipeline.publish.ledger import append, read_ledger
-from pipeline.publish.project import project, require_indexes, stale_indexes
+from pipeline.publish.project import require_indexes
 from pipeline.publish.sites import OpenChannel
 from pipeline.sign import release as sign_stage
 from pipeline.sign.gpg import usable_key
@@ -62,6 +74,9 @@ class Stage(StrEnum):
     TRANSLATE = "translate"  # RPython and the C compiler make the executable
     PACKAGE = "package"  # assemble the tree without network, pack it to equal bytes
     VERIFY = "verify"  # gates on the final archives' bytes, in clean containers
+    DEBIAN = "debian"  # Debian packages, made of the verified archives' bytes
+    IMAGE = "image"  # OCI images, made of the same
+    INSTALL = "install-check"  # both installed by real clients in clean containers
     SIGN = "sign"  # manifest, provenance, SHA256SUMS and its signature, checked by gpgv
     PUBLISH = "publish"  # put under names that never change, fetch back what readers get
     LEDGER = "ledger"  # the event that makes the release exist
@@ -104,18 +119,32 @@ class JobOutcome:
     translation: Done[Translation] | None = None
     package: Done[Package] | None = None
     verification: Done[Verification] | None = None
+    debian: Done[DebianPackages] | None = None
+    images: Done[BuiltImages] | None = None
+    installation: Done[Installation] | None = None
 
     @property
     def seconds(self) -> float:
         """How long the job took in this run."""
-        done = (self.source, self.translation, self.package, self.verification)
-        return sum(stage.seconds for stage in done if stage is not None)
+        return sum(stage.seconds for stage in self._done)
 
     @property
     def cached(self) -> bool:
         """Whether everything was there already."""
-        done = (self.source, self.translation, self.package, self.verification)
-        return all(stage.cached for stage in done if stage is not None)
+        return all(stage.cached for stage in self._done)
+
+    @property
+    def _done(self) -> Iterator[Done[Any]]:
+        stages = (
+            self.source,
+            self.translation,
+            self.package,
+            self.verification,
+            self.debian,
+            self.images,
+            self.installation,
+        )
+        return (stage for stage in stages if stage is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +160,7 @@ class ReleaseOutcome:
     is_new: bool = False
     changed_indexes: tuple[str, ...] = ()
     copied: tuple[Copied, ...] = ()
+    installed: tuple[Installed, ...] = ()
 
 
 def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
@@ -147,7 +177,22 @@ def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
     outcome = replace(outcome, package=package)
     if not _reaches(last, Stage.VERIFY):
         return outcome
-    return replace(outcome, verification=_verify(ctx, job, outcome.source, translation, package))
+    verification = _verify(ctx, job, outcome.source, translation, package)
+    outcome = replace(outcome, verification=verification)
+    archives = _archives(ctx, job, outcome.source, translation, package)
+    return _distribute(ctx, outcome, archives, last)
+
+
+def _distribute(ctx: Context, outcome: JobOutcome, archives: Archives, last: Stage) -> JobOutcome:
+    """Make what the channel has beside archives, and install it, up to *last*."""
+    job = outcome.job
+    if job.suites and _reaches(last, Stage.DEBIAN):
+        outcome = replace(outcome, debian=_debian(ctx, job, archives))
+    if job.variants and _reaches(last, Stage.IMAGE):
+        outcome = replace(outcome, images=_images(ctx, job, archives))
+    if (outcome.debian or outcome.images) and _reaches(last, Stage.INSTALL):
+        outcome = replace(outcome, installation=_install(ctx, outcome))
+    return outcome
 
 
 def input_key(ctx: Context, release: ReleasePlan) -> str | None:
@@ -190,8 +235,11 @@ def make_release(
     outcome = _record(ctx, outcome, channel)
     if not _reaches(last, Stage.PROJECTIONS):
         return outcome
-    outcome = replace(outcome, changed_indexes=tuple(write_projections(ctx, channel)))
-    return replace(outcome, copied=_copy(ctx, outcome, channel))
+    outcome = replace(
+        outcome, changed_indexes=tuple(write_projections(ctx, channel, outcome.files))
+    )
+    outcome = replace(outcome, copied=_copy(ctx, outcome, channel))
+    return replace(outcome, installed=_check_public(ctx, outcome, channel))
 
 
 def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) -> Manifest:
@@ -214,7 +262,16 @@ def _manifest(ctx: Context, release: ReleasePlan, jobs: tuple[JobOutcome, ...]) 
         verified,
         {name: done.key for name, done in translations.items()},
         package_stage.release_input_key(keys),
-        sign_stage.More(files=tuple(sources.values())),
+        _more(jobs, tuple(sources.values())),
+    )
+
+
+def _more(jobs: tuple[JobOutcome, ...], sources: tuple[Artifact, ...]) -> sign_stage.More:
+    packages = (item.debian.record.artifacts for item in jobs if item.debian is not None)
+    images = (item.images.record.images for item in jobs if item.images is not None)
+    return sign_stage.More(
+        files=(*sources, *chain.from_iterable(packages)),
+        images=tuple(built.image for built in chain.from_iterable(images)),
     )
 
 
@@ -331,6 +388,91 @@ def _verify(
     )
 
 
+def _archives(
+    ctx: Context,
+    job: Job,
+    source: Done[SourceTree],
+    translation: Done[Translation],
+    package: Done[Package],
+) -> Archives:
+    return Archives(
+        package=package.record,
+        directory=package.directory,
+        info=package_stage.build_info(ctx, job, source.record, translation.record, translation.key),
+    )
+
+
+def _debian(ctx: Context, job: Job, archives: Archives) -> Done[DebianPackages]:
+    def key(environments: tuple[Environment, ...]) -> str:
+        inputs = debian_stage.debian_inputs(ctx, job, archives, environments, job.suites)
+        return content_key(Stage.DEBIAN, debian_stage.VERSION, **inputs)
+
+    return _once_in(
+        ctx,
+        Stage.DEBIAN,
+        job,
+        tuple(ctx.config.suites[name].environment for name in job.suites),
+        job.placement,
+        Contained(
+            key=key,
+            model=DebianPackages,
+            run=lambda environments, stage: debian_stage.make_packages(
+                ctx, job, archives, environments, stage, job.suites
+            ),
+        ),
+    )
+
+
+def _images(ctx: Context, job: Job, archives: Archives) -> Done[BuiltImages]:
+    def key(environments: tuple[Environment, ...]) -> str:
+        inputs = image_stage.image_inputs(ctx, job, archives, job.variants, environments)
+        return content_key(Stage.IMAGE, image_stage.VERSION, **inputs)
+
+    return _once_in(
+        ctx,
+        Stage.IMAGE,
+        job,
+        tuple(variant.environment for variant in job.variants),
+        Placement(host=job.platform),
+        Contained(
+            key=key,
+            model=BuiltImages,
+            run=lambda environments, stage: image_stage.make_images(
+                ctx, job, archives, job.variants, environments, stage
+            ),
+        ),
+    )
+
+
+def _install(ctx: Context, outcome: JobOutcome) -> Done[Installation]:
+    job, debian, images = outcome.job, outcome.debian, outcome.images
+    given = install_stage.Given(
+        packages=debian.record.packages if debian else (),
+        packages_directory=debian.directory if debian else Path(),
+        images=images.record.images if images else (),
+        images_directory=images.directory if images else Path(),
+    )
+
+    def key(environments: tuple[Environment, ...]) -> str:
+        inputs = install_stage.install_inputs(job, given, environments)
+        return content_key(Stage.INSTALL, install_stage.VERSION, **inputs)
+
+    return _once_in(
+        ctx,
+        Stage.INSTALL,
+        job,
+        tuple(ctx.config.suites[name].clean for name in job.suites),
+        Placement(host=job.platform),
+        Contained(
+            key=key,
+            model=Installation,
+            run=lambda environments, stage: install_stage.check_installs(
+                ctx, job, given, environments, stage
+            ),
+        ),
+    )
+
+
 def _sign(
     ctx: Context,
     config: SigningConfig,
@@ -346,22 +488,25 @@ def _sign(
     infos = dict(_build_infos(ctx, jobs))
     pins, fingerprint = ctx.config.pins, key_used.fingerprint
     statement = make_statement(release, manifest, infos, pins, fingerprint)
-    inputs = sign_stage.sign_inputs(manifest, statement, fingerprint)
+    built = sign_stage.Built(
+        directories={
+            artifact.filename: directory
+            for item in jobs
+            for artifact, directory in _finished_files(item)
+        },
+        packages=tuple(
+            package for item in jobs if item.debian for package in item.debian.record.packages
+        ),
+    )
+    inputs = sign_stage.sign_inputs(manifest, statement, fingerprint, built.packages)
     key = content_key(Stage.SIGN, sign_stage.VERSION, **inputs)
-    archives = {
-        artifact.filename: directory
-        for item in jobs
-        for artifact, directory in _finished_files(item)
-    }
     return _once(
         ctx,
         Stage.SIGN,
         manifest.release,
         key,
         SignedRelease,
-        lambda stage: sign_stage.sign_release(
-            ctx, config, manifest, statement, sign_stage.Built(directories=archives), stage
-        ),
+        lambda stage: sign_stage.sign_release(ctx, config, manifest, statement, built, stage),
     )
 
 
@@ -381,6 +526,8 @@ def _finished_files(item: JobOutcome) -> Iterator[tuple[Artifact, Path]]:
         yield from (
             (artifact, item.package.directory) for artifact in item.package.record.artifacts
         )
+    if item.debian is not None:
+        yield from ((artifact, item.debian.directory) for artifact in item.debian.record.artifacts)
     if item.source.record.source_archive is not None:
         yield item.source.record.source_archive, item.source.directory
 
@@ -424,7 +571,24 @@ def _uploaded(
     with ctx.console.step(f"publish {upload.signed.release}") as step:
         files = publish_stage.publish_files(ctx, channel.sites, upload, step)
         publish_stage.read_back(ctx, channel.sites, replace(upload, files=files), step)
+        if channel.registry is not None and outcome.manifest.images:
+            push_images(ctx.config, channel.registry, _image_push(outcome), step)
     return files
+
+
+def _image_push(outcome: ReleaseOutcome) -> ImagePush:
+    uploads = (
+        ImageUpload(built=built, directory=item.images.directory)
+        for item in outcome.jobs
+        if item.images is not None
+        for built in item.images.record.images
+    )
+    return ImagePush(
+        manifest=outcome.manifest,
+        uploads=tuple(uploads),
+        signed=outcome.signed.record,
+        directory=outcome.signed.directory,
+    )
 
 
 def _publication(ctx: Context, outcome: ReleaseOutcome) -> Callable[[State], Published | None]:
@@ -449,14 +613,19 @@ def _record(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rele
     return replace(outcome, event=event, is_new=new is not None)
 
 
-def write_projections(ctx: Context, channel: OpenChannel) -> list[str]:
-    """Make every index what the ledger says; return the addresses of those that changed."""
+def write_projections(
+    ctx: Context, channel: OpenChannel, checked: tuple[Artifact, ...] = ()
+) -> list[str]:
+    """Make every index what the ledger says; return the addresses of those that changed.
+
+    *checked* are files that were fetched back in this run.
+    """
     if ctx.dry_run:
-        if stale_indexes(ctx.config, channel.sites, channel.notary):
+        if stale_everywhere(ctx, channel):
             raise NotFinished(Stage.PROJECTIONS)
         return []
     with _located(Stage.PROJECTIONS, "indexes"), ctx.console.step("projections") as step:
-        changed = project(ctx.config, channel.sites, channel.notary)
+        changed = project_everywhere(ctx, channel, checked)
         if not changed:
             step.skip("every index is what the ledger says")
     return changed
@@ -470,6 +639,29 @@ def _copy(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> tuple[
     with _located(Stage.PROJECTIONS, release):
         state = read_ledger(channel.store, channel.notary).state
         return tuple(copy_releases(ctx, channel, state, channel.github, {release}))
+
+
+def _check_public(
+    ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel
+) -> tuple[Installed, ...]:
+    """Install what has just been published, as users do, if it is packages or images."""
+    release, config = outcome.release, channel.config
+    nothing = config.apt is None and channel.registry is None
+    if ctx.dry_run or nothing or not (outcome.is_new or outcome.changed_indexes):
+        return ()
+    with (
+        _located(Stage.PROJECTIONS, release.release),
+        ctx.console.step(f"{Stage.INSTALL} {release.release}") as step,
+    ):
+        state = read_ledger(channel.store, channel.notary).state
+        check = Check(
+            ctx=ctx,
+            channel=channel,
+            state=state,
+            release=existing(state, release.product, release.release),
+            factors={job.platform.identifier: job.run_factor for job in release.jobs},
+        )
+        return check_published(check, step)
 
 
 def _once(

@@ -1,5 +1,6 @@
 """The tables that commands end with; what they show is decided elsewhere."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from pipeline.effects.console import Console
@@ -7,7 +8,7 @@ from pipeline.engine_checks import CheckResult
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.configs import Config
 from pipeline.model.naming import release_prefix
-from pipeline.model.records import Phase, Translation, Verification
+from pipeline.model.records import Installed, Phase, Translation, Verification
 from pipeline.plan import Plan
 from pipeline.publish.sites import Site
 from pipeline.run import Outcome
@@ -107,6 +108,7 @@ def show_outcome(console: Console, outcome: Outcome, site: Site) -> None:
     ]
     if archives:
         console.table("Archives", ARCHIVE_COLUMNS, archives)
+    _show_installed(console, outcome)
     for item in outcome.jobs:
         if item.verification is not None and not item.verification.cached:
             gates = [
@@ -155,6 +157,27 @@ def _translation(record: Translation) -> tuple[str, ...]:
 
 def _phases(phases: tuple[Phase, ...]) -> str:
     return " ".join(f"{phase.name.removesuffix('_lltype')} {phase.seconds:.0f}" for phase in phases)
+
+
+def _show_installed(console: Console, outcome: Outcome) -> None:
+    """Show by which clients packages and images were installed, before and after publishing."""
+    found = [
+        installed
+        for item in outcome.jobs
+        if item.installation is not None
+        for installed in item.installation.record.installed
+    ]
+    found += [installed for release in outcome.releases for installed in release.installed]
+    if found:
+        show_installed(console, found)
+
+
+def show_installed(console: Console, found: Iterable[Installed]) -> None:
+    """Show what clients have installed, and what worked."""
+    rows = [
+        (item.client, item.where, " ".join(item.what), f"{item.seconds:.1f} s") for item in found
+    ]
+    console.table("Installed", ("client", "where", "what worked", "took"), rows)
 
 
 def _show_release(console: Console, release: ReleaseOutcome, site: Site) -> None:

@@ -253,6 +253,14 @@ def make_archives(
     return tuple(sorted(archives, key=lambda artifact: artifact.filename))
 
 
+def make_source_archive(release: str = "pypy3.11-v7.3.23") -> Artifact:
+    """Return a release's archive of its source."""
+    filename = naming.source_name(release)
+    return make_artifact(
+        filename=filename, kind=ArtifactKind.SOURCE_GZ, platform=None, sha256=digest(filename)
+    )
+
+
 def make_manifest(**overrides: Any) -> Manifest:
     """Return the manifest of the demo's release for x86_64."""
     fields = {
@@ -317,8 +325,10 @@ def make_signed(manifest: Manifest | None = None, **overrides: Any) -> SignedRel
 
 
 def make_provenance(manifest: Manifest | None = None, fingerprint: str = FINGERPRINT) -> Statement:
-    """Return the statement about the archives of *manifest*, built as the demo is."""
-    release = make_release_plan()
+    """Return the statement about the archives and images of *manifest*, built as the demo is."""
+    images = () if manifest is None else manifest.images
+    platforms = tuple(dict.fromkeys(("linux-x86_64", *(item.platform for item in images))))
+    (release,) = make_plan_for(platforms=platforms).releases
     infos = {job.identifier: make_build_info_of(job) for job in release.jobs}
     pins = make_config().pins
     return make_statement(release, manifest or make_manifest(), infos, pins, fingerprint)

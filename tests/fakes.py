@@ -576,6 +576,22 @@ class FakeNotary:
         digest_of_it = hashlib.sha256(payload).hexdigest()
         return SignedLedger(fingerprint=KEY, signature=digest_of_it, payload=payload.decode())
 
+    def clearsigned(self, text: bytes) -> bytes:
+        """Sign."""
+        return text + f"signed {hashlib.sha256(text).hexdigest()}\n".encode()
+
+    def signed_text(self, data: bytes) -> bytes:
+        """Check."""
+        text, mark, _ = data.rpartition(b"signed ")
+        if not mark or self.clearsigned(text) != data:
+            msg = "not a text with a good signature"
+            raise SignatureError(msg)
+        return text
+
+    def public_keys(self) -> bytes | None:
+        """Return what looks like a key."""
+        return b"-----BEGIN KEY-----\n\nkey\n-----END KEY-----\n"
+
     def check(self, ledger: SignedLedger) -> None:
         """Check."""
         self.checked += 1

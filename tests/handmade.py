@@ -15,6 +15,7 @@ from pipeline.effects.store import Store
 from pipeline.model import naming
 from pipeline.model.artifacts import CONTENT_TYPES, Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
+from pipeline.model.debian import BinaryPackage, DebianIndex
 from pipeline.model.records import Manifest, SignedRelease
 from pipeline.publish.events import Stamp, publication
 from pipeline.publish.ledger import append
@@ -28,6 +29,13 @@ PLATFORM: Final = "linux-x86_64"
 EPOCH: Final = 1_779_753_600
 Sign = Callable[[Path, Path], None]
 """Writes a detached signature of the first path to the second."""
+Package = Callable[[Path, str], tuple[BinaryPackage, ...]]
+"""Writes the Debian packages of a release of that version into a directory; says what they are."""
+
+
+def no_packages(_directory: Path, _version: str) -> tuple[BinaryPackage, ...]:
+    """Make no Debian package."""
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +71,17 @@ class HandMade:
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """Makes releases below a directory; *sign* and the key's *fingerprint* belong together."""
+    """Makes releases below a directory; *sign* and the key's *fingerprint* belong together.
+
+    *package* makes their Debian packages; of a nightly it is given the number as a version.
+    """
 
     directory: Path
     sign: Sign
     interpreter: str = "demo"
     fingerprint: str = FINGERPRINT
     public_key: bytes = b"a public key\n"
+    package: Package = no_packages
 
     def release(self, version: str = "1.0.0", program: str = "exit 0", **fields: Any) -> HandMade:
         """Make a release."""
@@ -80,7 +92,7 @@ class Maker:
             "stable": "rc" not in version,
             **fields,
         }
-        return self._made(name, program, given)
+        return self._made(name, program, version, given)
 
     def nightly(
         self, at: datetime, number: int, program: str = "exit 0", **fields: Any
@@ -96,22 +108,25 @@ class Maker:
             "source": source,
             **fields,
         }
-        return self._made(stem, program, given)
+        return self._made(stem, program, str(number), given)
 
-    def _made(self, stem: str, program: str, fields: dict[str, Any]) -> HandMade:
+    def _made(self, stem: str, program: str, version: str, fields: dict[str, Any]) -> HandMade:
         directory = self.directory / fields["release"]
         directory.mkdir(parents=True)
         archive = self._archive(directory, f"{stem}-linux64", program)
         names = {"product": self.interpreter, "interpreter": self.interpreter}
-        manifest = make_manifest(**{**names, **fields, "files": (archive,)})
+        packages = self.package(directory, version)
+        built = (archive, *(_deb(directory, item) for item in packages))
+        manifest = make_manifest(**{**names, **fields, "files": built})
         statement = directory / naming.provenance_name(manifest.release)
         statement.write_bytes(statement_json(make_provenance(manifest, self.fingerprint)))
         provenance = describe(statement, ArtifactKind.PROVENANCE, None)
         path = directory / naming.manifest_name(manifest.release)
         path.write_bytes(pretty_json(manifest))
         listed = describe(path, ArtifactKind.MANIFEST, None)
+        indexes = _debian_index(directory, manifest.release, packages)
         checksums = directory / naming.CHECKSUMS_NAME
-        checksums.write_bytes(checksums_text([archive, provenance, listed]))
+        checksums.write_bytes(checksums_text([*built, *indexes, provenance, listed]))
         signature = directory / naming.SIGNATURE_NAME
         self.sign(checksums, signature)
         key = directory / naming.PUBLIC_KEY_NAME
@@ -121,6 +136,7 @@ class Maker:
             product=manifest.product,
             provenance=provenance,
             manifest=listed,
+            debian_index=indexes[0] if indexes else None,
             checksums=describe(checksums, ArtifactKind.CHECKSUMS, None),
             signature=describe(signature, ArtifactKind.SIGNATURE, None),
             public_key=describe(key, ArtifactKind.PUBLIC_KEY, None),
@@ -136,6 +152,20 @@ class Maker:
         script = Entry(path=f"{top}/bin/{self.interpreter}", content=content, executable=True)
         write_archive(path, [script], compression=Compression.GZIP, epoch=EPOCH)
         return describe(path, ArtifactKind.ARCHIVE_GZ, PLATFORM)
+
+
+def _deb(directory: Path, package: BinaryPackage) -> Artifact:
+    return describe(directory / package.filename, ArtifactKind.DEB, package.platform)
+
+
+def _debian_index(
+    directory: Path, release: str, packages: tuple[BinaryPackage, ...]
+) -> list[Artifact]:
+    if not packages:
+        return []
+    path = directory / naming.packages_name(release)
+    path.write_bytes(pretty_json(DebianIndex(packages=packages)))
+    return [describe(path, ArtifactKind.DEBIAN_INDEX, None)]
 
 
 def sign_by_copy(path: Path, signature: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.doctor import diagnose, provision, require_healthy
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.effects.files import write_atomically
+from pipeline.errors import ConfigError
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Channel, Config
 from pipeline.model.versions import InterpreterVersion
@@ -34,6 +35,8 @@ STAGE_VERBS: Final = {
     Stage.TRANSLATE: "translate with RPython in a container",
     Stage.PACKAGE: "make the archives, without network",
     Stage.VERIFY: "check the archives' bytes by every gate",
+    Stage.DEBIAN: "make Debian packages of the verified archives",
+    Stage.IMAGE: "make OCI images of the verified archives",
     Stage.SIGN: "write the manifest, the provenance, SHA256SUMS and its signature",
     Stage.PUBLISH: "put the files into the store and fetch them back",
     Stage.LEDGER: "record the release in the ledger",
@@ -54,7 +57,7 @@ def _add_release_verbs(verbs: Verbs) -> None:
         ("nightly", "build and publish a nightly of the source as it is"),
     )
     for channel, summary in channels:
-        parser = add_verb(verbs, channel, summary, _run_stages)
+        parser = add_verb(verbs, channel, summary, run_stages)
         add_selection(parser, channel=channel)
         add_dry_run(parser, "show what would be done, and do nothing")
         parser.add_argument(
@@ -74,7 +77,7 @@ def _add_release_verbs(verbs: Verbs) -> None:
 def _add_stage_verbs(verbs: Verbs) -> None:
     for stage, summary in STAGE_VERBS.items():
         text = f"{summary}; earlier stages run first if they have not"
-        parser = add_verb(verbs, stage, text, _run_stages)
+        parser = add_verb(verbs, stage, text, run_stages)
         add_selection(parser, channel=None)
         add_dry_run(parser, "show what would be done, and do nothing")
         parser.set_defaults(last=stage, provision=False)
@@ -148,7 +151,8 @@ def _plan(ctx: Context, arguments: argparse.Namespace, machine: str) -> Plan:
     return plan_for(changed, selection, workers_for(ctx, machine))
 
 
-def _run_stages(arguments: argparse.Namespace, console: Console) -> int:
+def run_stages(arguments: argparse.Namespace, console: Console) -> int:
+    """Run the stages up to ``arguments.last`` of what the command line selects."""
     ctx = make_context(arguments, console)
     with ctx.work.locked():
         if arguments.provision and not ctx.dry_run:
@@ -157,6 +161,7 @@ def _run_stages(arguments: argparse.Namespace, console: Console) -> int:
         plan = _plan(ctx, arguments, platform.machine())
         channel = open_channel(ctx, plan.channel_config, arguments)
         plan = with_bootstraps(ctx, plan, channel)
+        _require_anything(plan, arguments.last)
         outcome = run_plan(ctx, plan, channel, arguments.last)
     if ctx.dry_run:
         tables.show_plan(console, plan)
@@ -164,6 +169,26 @@ def _run_stages(arguments: argparse.Namespace, console: Console) -> int:
     else:
         tables.show_outcome(console, outcome, channel.sites[0])
     return 0
+
+
+def _require_anything(plan: Plan, last: Stage) -> None:
+    """Refuse to make packages or images where there are none to make.
+
+    Raises:
+        ConfigError: the channel, or all that is selected, has none of them.
+    """
+    asked = {
+        Stage.DEBIAN: (any(job.suites for job in plan.jobs), "apt"),
+        Stage.IMAGE: (any(job.variants for job in plan.jobs), "registry"),
+        Stage.INSTALL: (any(job.suites or job.variants for job in plan.jobs), "apt or registry"),
+    }
+    has_any, table = asked.get(last, (True, ""))
+    if not has_any:
+        msg = (
+            f"channels.toml: {plan.channel} has no {table} for what is selected, so there is "
+            "nothing to make. .github/PACKAGES.md says what to put there."
+        )
+        raise ConfigError(msg)
 
 
 def run_release(
@@ -182,7 +207,7 @@ def run_release(
         "provision": False,
         "last": Stage.PROJECTIONS,
     }
-    return _run_stages(argparse.Namespace(**{**vars(arguments), **given}), console)
+    return run_stages(argparse.Namespace(**{**vars(arguments), **given}), console)
 
 
 def _run_config(arguments: argparse.Namespace, console: Console) -> int:

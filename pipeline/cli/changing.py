@@ -24,10 +24,10 @@ from pipeline.effects.context import Context
 from pipeline.model.ledger import Event, Release, State, replay
 from pipeline.publish import events
 from pipeline.publish.copies import copy_releases
+from pipeline.publish.destinations import project_everywhere
 from pipeline.publish.events import Stamp, existing
 from pipeline.publish.ledger import Decide, append, read_ledger
 from pipeline.publish.offers import meant, offers
-from pipeline.publish.project import project
 from pipeline.publish.promotion import Announce, Build, promotion_of
 from pipeline.publish.sites import OpenChannel
 
@@ -158,7 +158,7 @@ def _apply(change: _Change, release: Release, make: MakeDecide) -> None:
     else:
         read, event = append(channel.store, channel.notary, decide)
         now = read.state
-        project(ctx.config, channel.sites, channel.notary)
+        project_everywhere(ctx, channel)
     _show(change, existing(now, release.published.product, release.name), event, now)
     if channel.github is not None and not ctx.dry_run:
         tuple(copy_releases(ctx, channel, now, channel.github, _touched(change, release, now)))

@@ -11,6 +11,7 @@ from typing import Final, TextIO
 from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
+from pipeline.cli.installing import add_install_check
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_building_verbs(verbs)
+    add_install_check(verbs)
     add_changing_verbs(verbs)
     add_prune(verbs)
     add_publishing_verbs(verbs)

@@ -21,9 +21,12 @@ from pipeline.effects.http import HttpClient
 from pipeline.effects.native_engine import NativeEngine
 from pipeline.effects.process import ProcessRunner
 from pipeline.effects.public import HttpView
+from pipeline.effects.registry import HttpRegistry
+from pipeline.effects.registry_login import credentials_for
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, DestinationError
 from pipeline.model.configs import ChannelConfig, Config, GithubConfig
+from pipeline.model.images import RegistryConfig
 from pipeline.model.platforms import Worker
 from pipeline.plan import Workers, channel_config
 from pipeline.publish.copies import GITHUB_RETRY
@@ -55,7 +58,8 @@ def make_context(arguments: argparse.Namespace, console: Console) -> Context:
 def chosen_channel(config: Config, arguments: argparse.Namespace) -> ChannelConfig:
     """Return the channel's config with what the command line replaces.
 
-    A store that is named there stands alone, without the channel's mirrors and GitHub.
+    A store that is named there stands alone, without what the channel has elsewhere: mirrors,
+    GitHub, a registry, a tap.
     """
     changes: dict[str, object] = {
         key: value
@@ -63,7 +67,7 @@ def chosen_channel(config: Config, arguments: argparse.Namespace) -> ChannelConf
         if (value := getattr(arguments, key, None)) is not None
     }
     if "store" in changes:
-        changes |= {"mirrors": (), "github": None}
+        changes |= {"mirrors": (), "github": None, "registry": None, "tap": None}
     given = {**channel_config(config, arguments.channel).model_dump(), **changes}
     try:
         return ChannelConfig.model_validate(given)
@@ -89,6 +93,7 @@ def open_channel(ctx: Context, config: ChannelConfig, arguments: argparse.Namesp
         ),
         notary=channel_notary(ctx, config.signing),
         github=_github(config.github),
+        registry=_registry(config.registry),
     )
 
 
@@ -97,6 +102,13 @@ def reading_channel(
 ) -> OpenChannel:
     """Return a channel to look at, or of nightlies: without GitHub, which asks for a token."""
     return open_channel(ctx, config.model_copy(update={"github": None}), arguments)
+
+
+def _registry(config: RegistryConfig | None) -> HttpRegistry | None:
+    """Return where images are; who may not read there is told by the registry."""
+    if config is None:
+        return None
+    return HttpRegistry(config, credentials_for(config, os.environ, Path.home()))
 
 
 def _github(config: GithubConfig | None) -> GithubReleases | None:

@@ -10,9 +10,9 @@ from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.model.configs import RetentionConfig
 from pipeline.model.ledger import Release
+from pipeline.publish.destinations import project_everywhere
 from pipeline.publish.events import Stamp
 from pipeline.publish.ledger import read_ledger
-from pipeline.publish.project import project
 from pipeline.publish.prune import last_pruned, record_pruned, release_files, remove_files
 from pipeline.publish.retention import judgements, require_known
 from pipeline.publish.sites import OpenChannel
@@ -85,7 +85,7 @@ def _remove(ctx: Context, channel: OpenChannel) -> None:
     if any(release_files(site.store, item) for item in gone for site in channel.sites):
         with ctx.console.step(f"remove the files of {len(gone)} nightlies") as step:
             step.phase("indexes")
-            project(ctx.config, channel.sites, channel.notary)
+            project_everywhere(ctx, channel)
             step.phase("files")
             removed = remove_files(channel, state, gone)
         ctx.console.line(f"{removed} files removed")

@@ -22,7 +22,8 @@ from pipeline.errors import ConfigError, FetchBackError
 from pipeline.model.naming import public_url
 from pipeline.publish.audit import Fault, Finding, audit
 from pipeline.publish.copies import copy_releases
-from pipeline.publish.project import project, require_mirrors, stale_indexes
+from pipeline.publish.destinations import project_everywhere, stale_everywhere
+from pipeline.publish.project import require_mirrors
 from pipeline.publish.repair import repair
 from pipeline.publish.sites import OpenChannel
 
@@ -50,7 +51,7 @@ def _run_reconcile(arguments: argparse.Namespace, console: Console) -> int:
     config = chosen_channel(ctx.config, arguments)
     if ctx.dry_run or arguments.check:
         channel = reading_channel(ctx, config, arguments)
-        stale = stale_indexes(ctx.config, channel.sites, channel.notary)
+        stale = stale_everywhere(ctx, channel)
         found = audit(ctx.config, channel)
         _show_audit(console, stale, "to be written", found.findings)
         return 1 if arguments.check and (stale or found.wrong) else 0
@@ -76,7 +77,7 @@ def _projected(ctx: Context, channel: OpenChannel) -> tuple[list[str], FetchBack
     Which files are gone is said better by who looks at all of them.
     """
     try:
-        return project(ctx.config, channel.sites, channel.notary), None
+        return project_everywhere(ctx, channel), None
     except FetchBackError as error:
         return [], error
 

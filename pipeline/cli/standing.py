@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.cli.options import Verbs, add_examples, add_store, add_verb
@@ -17,7 +18,7 @@ from pipeline.publish.offers import CHANNELS
 from pipeline.publish.project import stale_indexes
 from pipeline.publish.sites import OpenChannel
 from pipeline.publish.status import Known, SiteStatus, Standing, Status, status_of
-from pipeline.sign.notary import KeyFileNotary, Notary
+from pipeline.sign.notary import KeyFileNotary
 
 
 def add_status(verbs: Verbs) -> None:
@@ -98,15 +99,15 @@ def _status(
     known = Known(
         state=read_ledger(channel.store, notary).state,
         channels=channels,
-        sites=tuple(_sites(ctx, channel, notary)),
+        sites=tuple(_sites(ctx, replace(channel, notary=notary))),
         now=ctx.now(),
         options=options,
     )
     return status_of(known)
 
 
-def _sites(ctx: Context, channel: OpenChannel, notary: Notary) -> Iterator[SiteStatus]:
-    stale = stale_indexes(ctx.config, channel.sites, notary)
+def _sites(ctx: Context, channel: OpenChannel) -> Iterator[SiteStatus]:
+    stale = stale_indexes(ctx, channel)
     for site in channel.sites:
         own = tuple(url for url in stale if url.startswith(f"{site.base_url}/"))
         yield SiteStatus(address=site.store.address, base_url=site.base_url, stale_indexes=own)

@@ -1,23 +1,32 @@
-"""The port to git: revisions of remote repositories, fetched into bare caches.
+"""The port to git: revisions of remote repositories, and a branch of one that is written.
+
+Both work on bare caches, so that neither the user's line endings nor hooks change a file.
 
 URLs reach git as they are configured, so a mirror is git's own ``url.<base>.insteadOf``.
 """
 
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pipeline.effects.process import Completed, ProcessRunner, Tool
-from pipeline.errors import CommandError, SourceError
+from pipeline.errors import CommandError, SourceError, TapError
 
-GIT: Final = Tool(program="git", purpose="fetch sources", package="git")
+GIT: Final = Tool(program="git", purpose="fetch sources, write a tap", package="git")
 FETCH_TIMEOUT: Final = 3600
 ASK_TIMEOUT: Final = 120
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 # A password prompt would wait for ever.
 VARIABLES: Final[Mapping[str, str]] = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+KEPT_BRANCH: Final = "refs/pipeline/branch"
+# The user's own configuration must not decide what a commit is.
+NEUTRAL: Final = ("-c", "core.hooksPath=/dev/null", "-c", "i18n.commitEncoding=UTF-8")
+FILE_MODE: Final = "100644"
+LINK_MODE: Final = "120000"
 # Set inside a hook, and they would turn git to that repository.
 UNSET: Final = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -170,6 +179,134 @@ def _tagged(tag: str) -> str:
 
 def _kept(commit: str) -> str:
     return f"refs/pipeline/{commit}"
+
+
+class TreeFile(NamedTuple):
+    """A file of a tree: a link's bytes are where it leads to."""
+
+    data: bytes
+    is_link: bool = False
+
+
+class Commit(NamedTuple):
+    """What a commit says beside its files; ``author`` is ``Name <address>``."""
+
+    message: str
+    author: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A branch of the remote repository *url*, cached in a bare repository; it may not exist yet.
+
+    Nothing is ever forced: who pushed first stays.
+    """
+
+    process: ProcessRunner
+    url: str
+    name: str
+    directory: Path
+
+    def head(self) -> str | None:
+        """Fetch the branch and return its commit, or None if there is no such branch yet.
+
+        Raises:
+            TapError: the repository cannot be read.
+        """
+        self._prepare()
+        done = self._asked("ls-remote", self.url, self._ref)
+        commit = done.text.partition("\t")[0].strip()
+        if not commit:
+            return None
+        fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", self.url)
+        self._asked(*fetch, f"+{self._ref}:{KEPT_BRANCH}")
+        return self._git("rev-parse", "--verify", KEPT_BRANCH).text.strip()
+
+    def files(self, commit: str, *directories: str) -> dict[str, TreeFile]:
+        """Return the files below *directories* in *commit*, by path."""
+        listed = self._git("ls-tree", "-r", "-z", commit, "--", *directories).stdout
+        found = {}
+        for line in filter(None, listed.decode("utf-8", "surrogateescape").split("\0")):
+            about, _, path = line.partition("\t")
+            mode, kind, name = about.split(" ")
+            if kind == "blob":
+                data = self._git("cat-file", "blob", name).stdout
+                found[path] = TreeFile(data, is_link=mode == LINK_MODE)
+        return found
+
+    def commit(self, parent: str | None, changes: Mapping[str, TreeFile | None], of: Commit) -> str:
+        """Return a new commit on *parent* with *changes*; None removes a file.
+
+        Equal arguments give the same commit, whoever makes it and when.
+        """
+        with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+            index = {"GIT_INDEX_FILE": str(Path(temporary, "index"))}
+            if parent is not None:
+                self._git("read-tree", parent, environment=index)
+            for path, file in sorted(changes.items()):
+                self._git(*self._update(path, file, Path(temporary)), environment=index)
+            tree = self._git("write-tree", environment=index).text.strip()
+        onto = () if parent is None else ("-p", parent)
+        words = ("commit-tree", tree, *onto, "-m", of.message)
+        return self._git(*words, environment=_identity(of)).text.strip()
+
+    def push(self, commit: str) -> None:
+        """Make the branch *commit*, if that follows what it is.
+
+        Raises:
+            TapError: the repository does not take it; somebody may have been faster.
+        """
+        self._asked("push", "--quiet", self.url, f"{commit}:{self._ref}")
+
+    @property
+    def _ref(self) -> str:
+        return f"refs/heads/{self.name}"
+
+    def _update(self, path: str, file: TreeFile | None, temporary: Path) -> tuple[str, ...]:
+        if file is None:
+            return ("update-index", "--force-remove", path)
+        content = temporary / "content"
+        content.write_bytes(file.data)
+        stored = self._git("hash-object", "-w", "--no-filters", str(content)).text.strip()
+        mode = LINK_MODE if file.is_link else FILE_MODE
+        return ("update-index", "--add", "--cacheinfo", f"{mode},{stored},{path}")
+
+    def _prepare(self) -> None:
+        if not (self.directory / "HEAD").is_file():
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            init = ("init", "--quiet", "--bare", "--template=", str(self.directory))
+            self.process.run(["git", *init], tool=GIT, environment=VARIABLES, without=UNSET)
+
+    def _asked(self, *arguments: str) -> Completed:
+        """Run what talks to the remote repository."""
+        try:
+            return self._git(*arguments)
+        except CommandError as error:
+            msg = (
+                f"{self.url}: {arguments[0]} of branch {self.name} failed: {error}\n"
+                "Check key tap of channels.toml, and that git itself can push there."
+            )
+            raise TapError(msg) from error
+
+    def _git(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Completed:
+        return self.process.run(
+            ["git", f"--git-dir={self.directory}", *NEUTRAL, *arguments],
+            tool=GIT,
+            timeout=ASK_TIMEOUT,
+            environment={**VARIABLES, **(environment or {})},
+            without=UNSET,
+        )
+
+
+def _identity(of: Commit) -> dict[str, str]:
+    name, _, address = of.author.removesuffix(">").partition(" <")
+    date = f"{int(of.at.timestamp())} +0000"
+    return {
+        f"GIT_{role}_{key}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for key, value in (("NAME", name), ("EMAIL", address), ("DATE", date))
+    }
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import requests
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from requests.auth import AuthBase
 
 from pipeline.effects.files import CHUNK
-from pipeline.effects.http import CONNECT_TIMEOUT, READ_TIMEOUT
+from pipeline.effects.http import CONNECT_TIMEOUT, READ_TIMEOUT, CountedBody
 from pipeline.effects.retry import (
     RETRIED_STATUS,
     GaveUpError,
@@ -288,7 +288,7 @@ class GithubReleases:
                 self._upload_url(draft),
                 params={"name": name},
                 headers={"Content-Type": content_type},
-                data=_Counted(stream, path.stat().st_size, on_bytes),
+                data=CountedBody(stream, path.stat().st_size, on_bytes),
             )
 
     def remove_asset(self, draft: GithubRelease, asset: GithubAsset) -> None:
@@ -492,23 +492,6 @@ class _Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-class _Counted:
-    """A file's bytes on their way. Since its length is known, requests sends them as they are."""
-
-    def __init__(self, stream: IO[bytes], size: int, on_bytes: OnBytes) -> None:
-        self._stream = stream
-        self._size = size
-        self._on_bytes = on_bytes
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        while chunk := self._stream.read(CHUNK):
-            yield chunk
-            self._on_bytes(len(chunk))
 
 
 def limit_wait(status: int, headers: Mapping[str, str], problem: str) -> float | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -44,6 +44,26 @@ class Received:
     sha256: str
     content_type: str | None
     content_encoding: str | None
+
+
+class CountedBody:
+    """A stream's bytes on their way. Since their number is known, requests sends them as they are.
+
+    *size* is in bytes; *on_bytes* is told what was sent.
+    """
+
+    def __init__(self, stream: IO[bytes], size: int, on_bytes: OnBytes) -> None:
+        self._stream = stream
+        self._size = size
+        self._on_bytes = on_bytes
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self._stream.read(CHUNK):
+            yield chunk
+            self._on_bytes(len(chunk))
 
 
 class HttpClient:

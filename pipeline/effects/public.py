@@ -18,6 +18,11 @@ Receive = Callable[[str, Path, int], Received]
 """Saves what the public gets for a key, of at most so many bytes, and describes it."""
 
 
+def is_loopback(url: str) -> bool:
+    """Whether an address is of this machine only."""
+    return urlsplit(url).hostname in LOOPBACK
+
+
 class PublicView(Protocol):
     """What readers get, as against what a store says that it has."""
 
@@ -51,7 +56,7 @@ class HttpView:
         That is *base_url*, unless it is of this machine: nothing may be listening there while a
         directory is being tried out, so that one is served for the time of the block.
         """
-        if not isinstance(store, LocalStore) or urlsplit(base_url).hostname not in LOOPBACK:
+        if not isinstance(store, LocalStore) or not is_loopback(base_url):
             yield base_url
             return
         server = make_server(store.root, "127.0.0.1", 0, quiet=True)

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from pipeline.effects.store import CACHE_FOR_EVER, CACHE_SHORTLY
 from pipeline.errors import StoreError
@@ -20,8 +21,11 @@ from pipeline.model.naming import CHECKSUMS_NAME, PROVENANCE_SUFFIX, PUBLIC_KEY_
 
 TYPES: Final = {
     ".asc": "application/pgp-signature",
+    ".deb": "application/vnd.debian.binary-package",
     ".gz": "application/gzip",
     ".json": "application/json",
+    ".sources": "text/plain; charset=utf-8",
+    ".xz": "application/x-xz",
     ".zst": "application/zstd",
     "": "text/plain; charset=utf-8",
 }
@@ -61,7 +65,7 @@ class _StoreHandler(SimpleHTTPRequestHandler):
         """Refuse what no store key can be, then do as the library does."""
         path = self.path.split("?", 1)[0].strip("/")
         try:
-            check_key(path)
+            check_key(unquote(path))
         except ValueError:
             if path:
                 self.send_error(HTTPStatus.NOT_FOUND)

@@ -10,6 +10,7 @@ from pipeline.effects.engine import Network, Session
 from pipeline.effects.process import Completed
 from pipeline.errors import InstallError
 from pipeline.install.programs import Place, run_tests
+from pipeline.model.debian import BinaryPackage
 from pipeline.model.install import InstallTest
 from pipeline.model.records import Environment
 
@@ -50,6 +51,15 @@ class Packages:
         return tuple(name.split("=")[0] for name in self.names)
 
 
+def named(packages: Iterable[BinaryPackage], main: str) -> Packages:
+    """Return packages as apt takes them; *main* is the name of the one without a suffix."""
+    chosen = tuple(packages)
+    return Packages(
+        names=tuple(f"{item.name}={item.package_version}" for item in chosen),
+        parts=tuple(item.name.removeprefix(main) for item in chosen),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class System:
     """A clean Debian in a container, in which root may install things."""
@@ -87,12 +97,18 @@ def clean_system(
 
 
 def try_packages(
-    system: System, packages: Packages, tests: Iterable[InstallTest]
+    system: System,
+    packages: Packages,
+    tests: Iterable[InstallTest],
+    older: Packages | None = None,
 ) -> tuple[str, ...]:
     """Install *packages* from the sources that the system has, run *tests*, remove everything.
 
+    With *older* ones these are installed first, so that the others are an upgrade.
+
     Returns:
-        The names of the tests that passed, and ``purged`` at the end.
+        What was done: ``upgraded`` where there were older ones, the names of the tests that
+        passed, and ``purged``.
 
     Raises:
         InstallError: apt refuses something, a test fails, or files are left at the end.
@@ -100,7 +116,9 @@ def try_packages(
     system.root(*APT, "update")
     _require_sources(system, packages)
     before = _files(system)
-    system.root(*APT, "install", "--no-install-recommends", *packages.names)
+    for each in (older, packages):
+        if each is not None:
+            system.root(*APT, "install", "--no-install-recommends", *each.names)
     place = Place(
         client="apt",
         where=system.where,
@@ -114,7 +132,7 @@ def try_packages(
     if left := sorted(_files(system) - before):
         msg = f"{system.where}: after purging {', '.join(packages.bare)} there is left: {left[:20]}"
         raise InstallError(msg)
-    return (*passed, "purged")
+    return (*(["upgraded"] if older is not None else []), *passed, "purged")
 
 
 def _require_sources(system: System, packages: Packages) -> None:

@@ -8,7 +8,7 @@ than the same one for a newer suite: an upgrade of the system also upgrades the 
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.model.base import FileName, Model, Name, RelativePath, Sha256
 from pipeline.model.versions import InterpreterVersion, Nightly
@@ -19,6 +19,8 @@ DEBIAN_REVISION: Final = 1
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$", max_length=60)]
 SuffixName = Annotated[str, StringConstraints(pattern=r"^-[a-z0-9][a-z0-9.+-]*$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+_FIELDS_OF_LISTS: Final = frozenset({"filename", "size", "sha256"})
 
 
 class DebianSuite(Model):
@@ -71,7 +73,8 @@ class DebianPart(Model):
     of paths below the top directory (``*`` also matches slashes); a file is in the first part that
     has a pattern for it, and in the main package if none has. ``needs`` are further packages that
     it depends on, beside the main package and the libraries that its programs need.
-    ``debug_symbols`` marks the part that is made of the archive of debug symbols instead.
+    ``debug_symbols`` marks the part that is made of the archive of debug symbols instead, with
+    ``documents`` files are in the package's directory below ``/usr/share/doc``.
     """
 
     suffix: SuffixName
@@ -80,15 +83,32 @@ class DebianPart(Model):
     needs: tuple[str, ...] = ()
     section: Name | None = None
     debug_symbols: bool = False
+    documents: bool = False
+
+
+class LintianOverride(Model):
+    """A tag of lintian that is right as it is in one package, and why.
+
+    ``context`` is what follows the tag, where ``*`` stands for anything.
+    """
+
+    package: PackageName
+    tag: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]
+    context: Annotated[str, StringConstraints(pattern=r"^[^\n]*$")] = "*"
+    reason: Annotated[str, StringConstraints(pattern=r"^[^\n]+$")]
 
 
 class DebianConfig(Model):
     """How an interpreter's archive becomes Debian packages.
 
     ``dropped`` are patterns of files that no package has. ``private`` are the bundled libraries'
-    patterns: such a library is dropped where the suite has one of the same name, else kept.
+    patterns: such a library is dropped where the suite has one of the same name, else kept; with
+    it the files of the patterns that ``companions`` has for it, as a library's scripts.
+    ``alternatives`` are commands that other packages may have too, ``commands`` those that are
+    this package's own, with the program that each is.
     ``byte_compiled`` is a directory of Python modules that are compiled when they are installed,
-    by ``python``, a program of the archive.
+    by ``python``, a program of the archive. ``externally_managed`` is where the file of PEP 668 is
+    put. ``recommends`` are parts, ``recommended`` other packages that the main one recommends.
     """
 
     package: PackageName
@@ -96,11 +116,15 @@ class DebianConfig(Model):
     parts: tuple[DebianPart, ...] = ()
     dropped: tuple[Pattern, ...] = ()
     private: tuple[Pattern, ...] = ()
+    companions: dict[RelativePath, tuple[Pattern, ...]] = Field(default_factory=dict)
+    commands: dict[FileName, RelativePath] = Field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
     python: RelativePath | None = None
     byte_compiled: RelativePath | None = None
     externally_managed: RelativePath | None = None
     recommends: tuple[SuffixName, ...] = ()
+    recommended: tuple[PackageName, ...] = ()
+    overrides: tuple[LintianOverride, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,6 +147,18 @@ class AptConfig(Model):
     keep: Annotated[int, Field(ge=1)] = 5
 
 
+def _stanza(text: str) -> str:
+    lines = text.split("\n")
+    fields = {line.partition(":")[0].lower() for line in lines if line and line[0] not in " \t#"}
+    if not all(line.strip() for line in lines) or fields & _FIELDS_OF_LISTS:
+        msg = (
+            "a control stanza has no empty line, no newline at its end, and none of the fields "
+            "Filename, Size and SHA256, which apt's lists add"
+        )
+        raise ValueError(msg)
+    return text
+
+
 class BinaryPackage(Model):
     """One ``.deb`` file of a release; ``control`` is its control stanza, without a last newline."""
 
@@ -132,7 +168,7 @@ class BinaryPackage(Model):
     architecture: Name
     name: PackageName
     package_version: str
-    control: str
+    control: Annotated[str, AfterValidator(_stanza)]
     size: Annotated[int, Field(gt=0)]
     sha256: Sha256
 

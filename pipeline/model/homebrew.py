@@ -3,11 +3,20 @@
 A formula's rules are in Homebrew's Formula Cookbook and its ``brew audit``.
 """
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from pipeline.model.base import FileName, Model, Name
+from pipeline.model.base import FileName, Model
+
+_FORMULA: Final = r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*"
+FormulaName = Annotated[str, StringConstraints(pattern=rf"^{_FORMULA}$", max_length=100)]
+"""The name of a formula; also that of its file, which a store can hold."""
+AliasName = Annotated[
+    str, StringConstraints(pattern=rf"^{_FORMULA}(@[0-9]+(\.[0-9]+)*)?$", max_length=100)
+]
+"""Another name of a formula: ``pypy3``, or with a version ``pypy@3.11``."""
 
 
 class HomebrewTest(Model):
@@ -21,15 +30,33 @@ class HomebrewTest(Model):
 class HomebrewConfig(Model):
     """How an interpreter's archive becomes a formula.
 
-    ``formula`` is its name, ``aliases`` are other names. ``links`` are programs of the archive's
-    ``bin`` that are put on PATH, by the name that they have there.
+    ``formula`` is its name, ``aliases`` are other names; where several formulas want an alias, the
+    one of the newest language version has it. ``links`` are programs of the archive's ``bin`` that
+    are put on PATH, by the name that they have there. ``caveats`` are told after installation;
+    ``{libexec}`` stands for the directory of the unpacked archive. ``source`` has what Homebrew's
+    own repository needs, where the interpreter may be proposed to it.
     """
 
-    formula: Name
-    aliases: tuple[Name, ...] = ()
+    formula: FormulaName
+    aliases: tuple[AliasName, ...] = ()
     description: Annotated[str, StringConstraints(pattern=r"^[A-Z][^\n]*[^.\n]$", max_length=79)]
     links: Annotated[tuple[FileName, ...], Field(min_length=1)]
+    caveats: str | None = None
     tests: Annotated[tuple[HomebrewTest, ...], Field(min_length=1)]
+    source: "SourceFormulaConfig | None" = None
+
+
+class SourceFormulaConfig(Model):
+    """How the interpreter is built from its source in Homebrew's own repository.
+
+    ``bootstrap`` is the interpreter of ours that translates it; ``build_depends_on``,
+    ``depends_on`` and ``uses_from_macos`` are formulas.
+    """
+
+    bootstrap: FormulaName
+    build_depends_on: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    uses_from_macos: tuple[str, ...] = ()
 
 
 class TapConfig(Model):
@@ -41,3 +68,8 @@ class TapConfig(Model):
     repository: Annotated[str, StringConstraints(pattern=r"^(https|ssh|file)://[^\s]+$")]
     branch: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = "main"
     author: Annotated[str, StringConstraints(pattern=r"^[^<>\n]+ <[^<>@\s]+@[^<>@\s]+>$")]
+
+
+def formula_class(name: str) -> str:
+    """Return the Ruby class that Homebrew looks for in a formula's file: ``Pypy311``."""
+    return re.sub(r"[-_.]([a-z0-9])", lambda found: found[1].upper(), name.capitalize())

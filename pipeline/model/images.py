@@ -3,9 +3,10 @@
 Formats are those of the OCI image specification 1.1 (manifest, index, annotations).
 """
 
-from typing import Annotated, Final
+import re
+from typing import Annotated, Final, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.model.base import Model, Name, RelativePath
 from pipeline.model.debian import PackageName
@@ -19,6 +20,11 @@ Repository = Annotated[
 ]
 """A repository of a registry: ``ghcr.io/owner/pypy``."""
 UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]*$", max_length=32)]
+
+LanguageLine = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
+"""What begins an image's tags, and orders its lines: ``3.11``, newer than ``3.9``."""
+
+LOOPBACK: Final = re.compile(r"(localhost|127(\.[0-9]{1,3}){3})(:[0-9]+)?")
 
 IMAGE_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 IMAGE_MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -54,7 +60,7 @@ class ImageConfig(Model):
     """
 
     image: Name
-    line: Name
+    line: LanguageLine
     directory: RelativePath
     user: UserName = "app"
     private: tuple[str, ...] = ()
@@ -67,8 +73,9 @@ class ImageConfig(Model):
 class RegistryConfig(Model):
     """Where a channel's images go; credentials are in the environment's variables of these names.
 
-    ``repository`` is what the images' own names are below (``ghcr.io/owner``). ``plain_http``
-    is for a registry on the loopback only.
+    ``repository`` is what the images' own names are below (``ghcr.io/owner``). Where none of the
+    variables is set, docker's own file has them. ``plain_http`` is for a registry on the loopback
+    only.
     """
 
     repository: Annotated[
@@ -83,6 +90,23 @@ class RegistryConfig(Model):
         "REGISTRY_PASSWORD"  # noqa: S105 - the variable's name
     )
 
+    @model_validator(mode="after")
+    def _plain_on_the_loopback_only(self) -> Self:
+        if self.plain_http and LOOPBACK.fullmatch(self.host) is None:
+            msg = f"plain_http: {self.host} is not on the loopback, so all could read the password"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def host(self) -> str:
+        """The registry's host, with its port if that is not the usual one."""
+        return self.repository.partition("/")[0]
+
+    @property
+    def namespace(self) -> str:
+        """What the names of images are below on that host; may be empty."""
+        return self.repository.partition("/")[2]
+
 
 class PublishedImage(Model):
     """One image of a release, for one platform, known by its manifest's digest.
@@ -92,7 +116,7 @@ class PublishedImage(Model):
     """
 
     image: Name
-    line: Name
+    line: LanguageLine
     variant: str
     suite: Name
     platform: Name

@@ -55,6 +55,8 @@ class Published(_Event):
     """A release came into being: what it is, and its files with their digests.
 
     A ``staged`` release is complete and public, but no index offers it until it is promoted.
+    ``images`` are in the order of the configuration: the first suite of each variant is the one
+    that tags without a suite lead to.
     """
 
     event: Literal["published"] = "published"

@@ -5,11 +5,19 @@ Names are an API: clients are patched by hand when one changes. Release names fo
 """
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
 from pipeline.model.artifacts import ArtifactKind
-from pipeline.model.configs import InterpreterConfig
+from pipeline.model.configs import InterpreterConfig, PyPyPackage
+from pipeline.model.debian import (
+    DebianConfig,
+    DebianPart,
+    DebianSuite,
+    package_filename,
+    package_version,
+)
 from pipeline.model.platforms import Platform
 from pipeline.model.records import Revision
 from pipeline.model.versions import InterpreterVersion, Nightly
@@ -25,7 +33,9 @@ LEDGER_PREFIX: Final = "ledger"
 INDEX_DIRECTORIES: Final = ("definitions", "latest", "nightly")
 """What a product's directory has besides releases: directories that hold indexes only."""
 PAGE_NAME: Final = "index.html"
-TOP_KEYS: Final = (LEDGER_KEY, LEDGER_PREFIX, PAGE_NAME)
+DISTS_PREFIX: Final = "dists"
+APT_PREFIX: Final = "apt"
+TOP_KEYS: Final = (LEDGER_KEY, LEDGER_PREFIX, PAGE_NAME, DISTS_PREFIX, APT_PREFIX)
 """What a store has at its top besides products."""
 BUILD_INFO_NAME: Final = "BUILD-INFO.json"
 
@@ -115,6 +125,47 @@ def archive_names(stem: str, *, os: str, debug: bool) -> dict[ArtifactKind, str]
     if debug:
         names[ArtifactKind.DEBUG_ZST] = f"{stem}{DEBUG_INFIX}.tar.zst"
     return names
+
+
+def package_filenames(
+    config: InterpreterConfig,
+    platform: Platform,
+    suites: Mapping[str, DebianSuite],
+    version: InterpreterVersion,
+    nightly: Nightly | None,
+) -> tuple[str, ...]:
+    """Return the file names of an interpreter's Debian packages for a platform, suite by suite.
+
+    There are none of an interpreter without a table ``debian``, nor for a platform that is not
+    Debian's: of another system, or with another C library than glibc.
+    """
+    if config.debian is None or not has_debian_packages(platform):
+        return ()
+    architecture = str(platform.debian_arch)
+    return tuple(
+        package_filename(name, package_version(version, suite, nightly), architecture)
+        for suite in suites.values()
+        for name in package_names(config.debian, debug=isinstance(config.package, PyPyPackage))
+    )
+
+
+def has_debian_packages(platform: Platform) -> bool:
+    """Whether a platform is one of Debian's architectures; those of musl have other names there."""
+    return platform.debian_arch is not None and platform.libc == "glibc"
+
+
+def package_names(config: DebianConfig, *, debug: bool) -> tuple[str, ...]:
+    """Return the names of the binary packages, the main one first.
+
+    The part of debug symbols is only there with *debug*, where there is an archive of them.
+    """
+    parts = (part for part in config.parts if debug or not part.debug_symbols)
+    return (config.package, *(part_name(config, part) for part in parts))
+
+
+def part_name(config: DebianConfig, part: DebianPart) -> str:
+    """Return the name of the package that holds a part of the archive."""
+    return f"{config.package}{part.suffix}"
 
 
 def provenance_name(release: str) -> str:

@@ -94,17 +94,27 @@ class OciNames(Model):
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+class HomebrewNames(Model):
+    """A platform in a formula: the blocks ``on_<os>`` and ``on_<processor>`` hold for it."""
+
+    os: Literal["macos", "linux"]
+    processor: Literal["arm", "intel"]
+
+
 class DownstreamNames(Model):
     """A platform by the names of those who install or build with our archives; None: not theirs.
 
     ``pyenv`` is what python-build's function ``pypy_architecture`` says there, ``wheel`` the
     platform in cibuildwheel's identifiers, ``bashbrew`` the architecture of Docker's official
-    images.
+    images, ``conda`` the subdirectory of a conda channel, ``nix`` the system in Nixpkgs.
     """
 
     pyenv: str | None = None
     wheel: Annotated[str, StringConstraints(pattern="^(manylinux|macosx|win)_")] | None = None
     bashbrew: str | None = None
+    homebrew: HomebrewNames | None = None
+    conda: Annotated[str, StringConstraints(pattern="^[a-z0-9]+-[a-z0-9]+$")] | None = None
+    nix: Annotated[str, StringConstraints(pattern="^[a-z0-9_]+-[a-z]+$")] | None = None
 
 
 class Platform(Model):

@@ -144,6 +144,12 @@ def pause_before_next(attempt: int) -> float:
     return random.uniform(0, min(0.05 * 2**attempt, LONGEST_PAUSE))  # noqa: S311 - no secret
 
 
+def is_still(store: Store, read: Read) -> bool:
+    """Whether the store's ledger is the one that was read."""
+    present = store.read(LEDGER_KEY)
+    return (present.tag if present else None) == read.tag
+
+
 def all_events(store: Store, ledger: Ledger) -> tuple[Event, ...]:
     """Return every event from the first on, with the sealed ones fetched and checked.
 

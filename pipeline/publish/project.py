@@ -6,37 +6,40 @@ ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.effects.context import Context
 from pipeline.effects.store import Store, Tagged
 from pipeline.errors import (
     ConflictError,
     FetchBackError,
     LedgerError,
-    PipelineError,
     UncertainError,
 )
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger, Published, State, replay
+from pipeline.publish.apt import AptSite, stale_apt, write_apt
+from pipeline.publish.debian_indexes import debian_indexes
+from pipeline.publish.indexes import each_index, is_there, write
 from pipeline.publish.ledger import (
     JSON_TYPE,
     Read,
     claimed_ledger,
+    is_still,
     pause_before_next,
     put_sealed,
     read_ledger,
     was_once,
 )
 from pipeline.publish.projections import projections
-from pipeline.publish.sites import Site
-from pipeline.publish.view import Document, Pointer, Projection, View
+from pipeline.publish.projections.apt import AptFacts, apt_repository, listed_releases
+from pipeline.publish.sites import OpenChannel, Site
+from pipeline.publish.view import Projection, View
 from pipeline.sign.notary import Notary
 
 ATTEMPTS: Final = 20
-PARALLEL: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,7 @@ class Wanted:
 
 
 def project(
-    config: Config,
-    sites: Sequence[Site],
-    notary: Notary,
-    pause: Callable[[float], None] = time.sleep,
+    ctx: Context, channel: OpenChannel, pause: Callable[[float], None] = time.sleep
 ) -> list[str]:
     """Make every site's indexes what the first one's ledger says; return what had to change.
 
@@ -63,15 +63,17 @@ def project(
         ConflictError: others kept writing; run again.
         UncertainError: a store kept losing its answers; run again.
         LedgerError: a mirror has events of its own, so it is no copy.
-        FetchBackError: a mirror lacks files that it should offer; the other sites are done.
+        FetchBackError: a mirror lacks files that it should offer; the other sites are done. Or a
+            release's list of Debian packages is nowhere to be had; apt's lists stay as they are.
     """
+    sites, notary = channel.sites, channel.notary
     changed: dict[str, None] = {}
     lost: UncertainError | None = None
     for attempt in range(ATTEMPTS):
         try:
             read, lost = read_ledger(sites[0].store, notary), None
-            lacking = _write_all(config, sites, read, changed)
-            if _is_still(sites[0].store, read):
+            lacking = _write_all(ctx, channel, read, changed)
+            if is_still(sites[0].store, read):
                 return _told(changed, lacking)
         except UncertainError as error:
             lost = error
@@ -97,10 +99,14 @@ def require_mirrors(sites: Sequence[Site], notary: Notary) -> None:
         _known_events(site.store, site.store.read(naming.LEDGER_KEY), first.store, read)
 
 
-def stale_indexes(config: Config, sites: Sequence[Site], notary: Notary) -> list[str]:
-    """Return what of the sites' indexes is not what the ledger says; writes nothing."""
-    read = read_ledger(sites[0].store, notary)
-    return [found for site in sites for found in _stale_site(config, site, sites[0].store, read)]
+def stale_indexes(ctx: Context, channel: OpenChannel) -> list[str]:
+    """Return what of the sites' indexes is not what the ledger says; writes nothing.
+
+    Raises:
+        FetchBackError: a release's list of Debian packages is nowhere to be had.
+    """
+    read = read_ledger(channel.store, channel.notary)
+    return [found for site in channel.sites for found in _stale_site(ctx, channel, site, read)]
 
 
 def wanted_indexes(config: Config, site: Site, read: Read) -> Wanted:
@@ -135,13 +141,13 @@ def _view(config: Config, site: Site, state: State) -> View:
 
 
 def _write_all(
-    config: Config, sites: Sequence[Site], read: Read, changed: dict[str, None]
+    ctx: Context, channel: OpenChannel, read: Read, changed: dict[str, None]
 ) -> list[str]:
     """Write what is not as it should be, its addresses into *changed* also if an error comes.
 
     Return what mirrors lack: such a one would offer what it does not have, so it stays as it is.
     """
-    lacking = []
+    lacking, sites = [], channel.sites
     for site in sites:
         if site.store is not sites[0].store:
             present = site.store.read(naming.LEDGER_KEY)
@@ -153,7 +159,7 @@ def _write_all(
                 continue
             for address in _copy_ledger(site, sites[0].store, read, present):
                 changed[address] = None
-        for address in _write_site(config, site, read):
+        for address in _write_site(ctx, channel, site, read):
             changed[address] = None
     return lacking
 
@@ -186,49 +192,54 @@ def _missing_files(store: Store, state: State, known: int) -> list[str]:
     return [key for product in listed for key in wanted[product] if key not in listed[product]]
 
 
-def _write_site(config: Config, site: Site, read: Read) -> Iterator[str]:
-    wanted = wanted_indexes(config, site, read)
-    for key, is_new in _each_index(wanted, _write):
+def _write_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[str]:
+    """Write a site's indexes, apt's last: whatever may be wrong with those, the others are done."""
+    wanted = wanted_indexes(ctx.config, site, read)
+    for key, is_new in each_index(site.store, wanted.indexes, write):
         if is_new:
             yield _named(site, key)
     for key in _superfluous(wanted):
         site.store.remove(key)
         yield _named(site, key)
+    for repository in _apt_site(ctx, channel, site, read):
+        yield from (_named(site, key) for key in write_apt(repository))
 
 
-def _stale_site(config: Config, site: Site, first: Store, read: Read) -> Iterator[str]:
-    wanted = wanted_indexes(config, site, read)
-    if site.store is not first:
+def _stale_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[str]:
+    wanted = wanted_indexes(ctx.config, site, read)
+    if site.store is not channel.store:
         present = site.store.read(naming.LEDGER_KEY)
         if read.data and (present is None or present.data != read.data):
             yield _named(site, naming.LEDGER_KEY)
         yield from (_named(site, key) for key in _missing_sealed(site.store, read.ledger))
-    there = _each_index(wanted, _is_there)
+    there = each_index(site.store, wanted.indexes, is_there)
     yield from (_named(site, key) for key, is_right in there if not is_right)
     yield from (_named(site, key) for key in _superfluous(wanted))
+    for repository in _apt_site(ctx, channel, site, read):
+        yield from (_named(site, key) for key in stale_apt(repository))
 
 
-def _each_index(
-    wanted: Wanted, action: Callable[[Store, str, Projection], bool]
-) -> Iterator[tuple[str, bool]]:
-    """Yield what *action* says of each index; some are asked for at a time.
-
-    Their order does not matter, since all that any index names is there. The first error is
-    raised after the others were yielded.
-    """
-    failures: list[PipelineError] = []
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        futures = {
-            key: pool.submit(action, wanted.site.store, key, projection)
-            for key, projection in wanted.indexes.items()
-        }
-    for key, future in futures.items():
-        try:
-            yield key, future.result()
-        except PipelineError as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]
+def _apt_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[AptSite]:
+    """Yield what the site's apt repository should be, where it has one and there is a ledger."""
+    config = channel.config.apt
+    if config is None or not read.data:
+        return
+    view = _view(ctx.config, site, read.state)
+    releases = (item for found in listed_releases(view, config.keep).values() for item in found)
+    stores = [site.store, *(other.store for other in channel.sites if other is not site)]
+    indexes = debian_indexes(stores, ctx.work.path("cache", "debian-indexes"), releases)
+    facts = AptFacts(
+        config=config,
+        origin=ctx.config.vendor.name,
+        public_keys=channel.notary.public_keys(),
+    )
+    yield AptSite(
+        store=site.store,
+        repository=apt_repository(view, facts, indexes),
+        config=config,
+        notary=channel.notary,
+        now=ctx.now(),
+    )
 
 
 def _named(site: Site, key: str) -> str:
@@ -240,28 +251,6 @@ def _superfluous(wanted: Wanted) -> Iterator[str]:
     for directory in wanted.directories:
         there = wanted.site.store.sizes(directory)
         yield from (key for key in there if key not in wanted.indexes)
-
-
-def _is_there(store: Store, key: str, projection: Projection) -> bool:
-    match projection:
-        case Pointer(target=target):
-            return store.target(key) == target
-        case Document(data=data):
-            present = store.read(key)
-            return present is not None and present.data == data
-
-
-def _write(store: Store, key: str, projection: Projection) -> bool:
-    match projection:
-        case Pointer(target=target):
-            return store.point(key, target)
-        case Document(data=data, content_type=content_type):
-            present = store.read(key)
-            if present is not None and present.data == data:
-                return False
-            tag = None if present is None else present.tag
-            store.replace(key, data, tag=tag, content_type=content_type)
-            return True
 
 
 def _copy_ledger(site: Site, first: Store, read: Read, present: Tagged | None) -> Iterator[str]:
@@ -291,7 +280,7 @@ def _known_events(mirror: Store, present: Tagged | None, first: Store, read: Rea
         return 0
     if was_once(first, read.ledger, ledger):
         return ledger.sequence
-    if not _is_still(first, read):
+    if not is_still(first, read):
         msg = f"{first.address}: {naming.LEDGER_KEY}: another appended to it. Run again."
         raise ConflictError(msg)
     msg = (
@@ -299,12 +288,6 @@ def _known_events(mirror: Store, present: Tagged | None, first: Store, read: Rea
         "it is no mirror of it. Nothing was written there: find out who published to it."
     )
     raise LedgerError(msg)
-
-
-def _is_still(store: Store, read: Read) -> bool:
-    """Whether the store's ledger is the one that was read."""
-    present = store.read(naming.LEDGER_KEY)
-    return (present.tag if present else None) == read.tag
 
 
 def _missing_sealed(store: Store, ledger: Ledger) -> Iterator[str]:

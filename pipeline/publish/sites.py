@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.effects.github import Releases
+from pipeline.effects.registry import ImageRegistry
 from pipeline.effects.store import Store
 from pipeline.model.configs import ChannelConfig
 from pipeline.sign.notary import Notary
@@ -21,13 +22,14 @@ class OpenChannel:
     """A channel whose stores are open, and who vouches for its ledger.
 
     The first of its sites has the ledger that counts; the others are mirrors and have copies.
-    ``github`` is where releases are copied to, if anywhere.
+    ``github`` is where releases are copied to, ``registry`` where images are, if anywhere.
     """
 
     config: ChannelConfig
     sites: tuple[Site, ...]
     notary: Notary
     github: Releases | None = None
+    registry: ImageRegistry | None = None
 
     @property
     def store(self) -> Store:

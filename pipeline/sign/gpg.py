@@ -4,8 +4,10 @@ The machine-readable outputs are described in GnuPG's ``doc/DETAILS`` (colon lis
 lines) and its manual. Keys and passphrases stay with GnuPG and its agent.
 """
 
+import base64
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ Expire-Date: {QUICKSTART_DAYS}d
 %commit
 """
 NOT_GOOD: Final = frozenset({"REVKEYSIG", "EXPSIG", "BADSIG", "ERRSIG"})
+CLEAR_BEGIN: Final = b"-----BEGIN PGP SIGNED MESSAGE-----\n"
+CLEAR_END: Final = b"-----END PGP SIGNATURE-----\n"
 # A socket's path may have 107 bytes, and gpg-agent puts sockets into its home directory.
 LONGEST_HOME: Final = 80
 
@@ -73,24 +77,11 @@ class Keyring:
 
     def sign(self, path: Path, signature: Path, fingerprint: str) -> None:
         """Write a detached ASCII signature of *path*; raises SigningKeyError."""
-        try:
-            self._gpg(
-                "--local-user",
-                fingerprint,
-                "--digest-algo",
-                "SHA512",
-                "--armor",
-                "--output",
-                str(signature),
-                "--detach-sign",
-                str(path),
-            )
-        except CommandError as error:
-            msg = (
-                f"key {fingerprint} cannot sign {path.name}. If it has a passphrase, unlock it in "
-                f"gpg-agent first (sign any file by hand).\n{error}"
-            )
-            raise SigningKeyError(msg) from error
+        self._sign(path, signature, fingerprint, "--armor", "--detach-sign")
+
+    def clear_sign(self, path: Path, signed: Path, fingerprint: str) -> None:
+        """Write the text at *path* with its signature around it; raises SigningKeyError."""
+        self._sign(path, signed, fingerprint, "--clear-sign")
 
     def public_key(self, fingerprint: str) -> bytes:
         """Return the public key in ASCII armour."""
@@ -111,6 +102,17 @@ class Keyring:
         """Stop the agent that GnuPG started for this home."""
         options = [] if self.home is None else ["--homedir", str(self.home)]
         self.process.run(["gpgconf", *options, "--kill", "all"], tool=GPG, check=False)
+
+    def _sign(self, path: Path, output: Path, fingerprint: str, *how: str) -> None:
+        options = ("--local-user", fingerprint, "--digest-algo", "SHA512", "--output", str(output))
+        try:
+            self._gpg(*options, *how, str(path))
+        except CommandError as error:
+            msg = (
+                f"key {fingerprint} cannot sign {path.name}. If it has a passphrase, unlock it in "
+                f"gpg-agent first (sign any file by hand).\n{error}"
+            )
+            raise SigningKeyError(msg) from error
 
     def _gpg(self, *arguments: str, check: bool = True) -> Completed:
         options = [] if self.home is None else ["--homedir", str(self.home)]
@@ -254,6 +256,67 @@ def verify_signature(
             f"{done.last_lines or 'no message'}). Do not use the file."
         )
         raise SignatureError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedText:
+    """A text that was signed in clear, and the fingerprint of the key that signed it."""
+
+    text: bytes
+    fingerprint: str
+
+
+def verified_text(process: ProcessRunner, data: bytes, keys: bytes) -> SignedText:
+    """Return the text of the clear-signed message *data*, checked by ``gpgv``.
+
+    *keys* are public keys in binary form. As apt, and other than for files of releases, this does
+    not take a signature whose key has expired since.
+
+    Raises:
+        SignatureError: it is not a message with one good signature by one of these keys.
+    """
+    with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+        message, keyring, output = (Path(temporary, name) for name in ("message", "keys", "text"))
+        message.write_bytes(data)
+        keyring.write_bytes(keys)
+        done = process.run(
+            ["gpgv", "--status-fd", "1", "--keyring", keyring, "--output", output, message],
+            tool=GPGV,
+            check=False,
+            environment={"LC_ALL": "C"},
+        )
+        status = [
+            line.split()[1:] for line in done.text.splitlines() if line.startswith("[GNUPG:] ")
+        ]
+        signers = [fields[-1] for fields in status if fields[0] == "VALIDSIG"]
+        is_good = [fields[0] for fields in status].count("GOODSIG") == len(signers) == 1
+        is_whole = data.startswith(CLEAR_BEGIN) and data.endswith(CLEAR_END)
+        if done.status != 0 or not is_good or not is_whole:
+            why = done.last_lines or "no message"
+            msg = f"not a text with a good signature by a trusted key (gpgv: {why})."
+            raise SignatureError(msg)
+        return SignedText(text=output.read_bytes(), fingerprint=signers[0])
+
+
+def armoured(keys: bytes) -> bytes:
+    """Return binary public keys as one block of ASCII armour (RFC 4880, section 6)."""
+    lines = textwrap.wrap(base64.b64encode(keys).decode("ascii"), 64)
+    check = base64.b64encode(_crc24(keys).to_bytes(3, "big")).decode("ascii")
+    name = "PGP PUBLIC KEY BLOCK"
+    block = (f"-----BEGIN {name}-----", "", *lines, f"={check}", f"-----END {name}-----", "")
+    return "\n".join(block).encode("ascii")
+
+
+def _crc24(data: bytes) -> int:
+    """Return the checksum of section 6.1 of RFC 4880."""
+    value = 0xB704CE
+    for byte in data:
+        value ^= byte << 16
+        for _ in range(8):
+            value <<= 1
+            if value & 0x1000000:
+                value ^= 0x1864CFB
+    return value
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Signs the ledger, and checks the signature of one that a store gives.
+"""Signs the ledger and apt's lists, and checks the signatures of those that a store gives.
 
 Whoever can write into a store could otherwise write its history anew. The ledger's own key is the
 channel's; other releasers' keys, and those of the time before, are ``signing.trusted``.
@@ -21,23 +21,34 @@ from pipeline.model.configs import SigningConfig
 from pipeline.model.ledger import SignedLedger
 from pipeline.sign.gpg import (
     Keyring,
+    armoured,
     binary_keys,
     key_fingerprints,
     own_fingerprints,
     usable_key,
+    verified_text,
     verify_signature,
 )
 from pipeline.sign.release import has_keyring, signing_keyring
 
 
 class Notary(Protocol):
-    """Vouches for ledgers."""
+    """Vouches for ledgers, and for texts that are signed in clear as apt's ``InRelease`` is."""
 
     def signed(self, payload: bytes) -> SignedLedger:
         """Return *payload* with a signature; raises SigningKeyError."""
 
     def check(self, ledger: SignedLedger) -> None:
         """Check that a trusted key signed *ledger*; raises SignatureError."""
+
+    def clearsigned(self, text: bytes) -> bytes:
+        """Return *text* with a signature around it; raises SigningKeyError."""
+
+    def signed_text(self, data: bytes) -> bytes:
+        """Return the text of *data* if a trusted key signed it; raises SignatureError."""
+
+    def public_keys(self) -> bytes | None:
+        """Return all trusted public keys that are here in one ASCII armour; None: not known."""
 
 
 class FileVerifier(Protocol):
@@ -52,7 +63,8 @@ class KeyringNotary:
     """The notary of a channel: signs with its key, by the keyring of GnuPG.
 
     ``is_there`` says whether the keyring exists; signing makes the quickstart's, checking does
-    not. What was signed or checked once is not checked again: ``known`` has the digests.
+    not. What was signed or checked once is not checked again: ``known`` has the digests of
+    ledgers, ``texts`` what was in clear-signed messages.
     """
 
     keyring: Callable[[], AbstractContextManager[Keyring]]
@@ -61,6 +73,7 @@ class KeyringNotary:
     process: ProcessRunner
     now: Now
     known: set[str] = field(default_factory=set)
+    texts: dict[bytes, bytes] = field(default_factory=dict)
 
     def signed(self, payload: bytes) -> SignedLedger:
         """Return *payload* with a signature by the channel's key."""
@@ -83,6 +96,45 @@ class KeyringNotary:
             return
         _check_ledger(self.check_file, ledger)
         self.known.add(_digest(ledger))
+
+    def clearsigned(self, text: bytes) -> bytes:
+        """Return *text* with a signature by the channel's key around it, checked by gpgv."""
+        with self.keyring() as keyring, tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
+            path, signed = Path(temporary, "text"), Path(temporary, "text.asc")
+            path.write_bytes(text)
+            key = usable_key(keyring, self.config, self.now())
+            keyring.clear_sign(path, signed, key.fingerprint)
+            data = signed.read_bytes()
+            found = verified_text(self.process, data, keyring.exported(key.fingerprint))
+        if (found.text, found.fingerprint) != (text, key.fingerprint):
+            msg = f"key {key.fingerprint} signed another text than it was given. Nothing was kept."
+            raise SignatureError(msg)
+        self.texts[data] = text
+        return data
+
+    def signed_text(self, data: bytes) -> bytes:
+        """Return the text of *data* if the channel's key, or another trusted one, signed it."""
+        if data not in self.texts:
+            trusted = self._trusted_keys() if self.is_there() else {}
+            self.texts[data] = _trusted_text(
+                self.process,
+                data,
+                _Keys(trusted=frozenset(trusted), binary=b"".join(trusted.values())),
+            )
+        return self.texts[data]
+
+    def public_keys(self) -> bytes | None:
+        """Return the channel's key and the other trusted ones that are in the keyring."""
+        if not self.is_there():
+            return None
+        return armoured(b"".join(self._trusted_keys().values()))
+
+    def _trusted_keys(self) -> dict[str, bytes]:
+        """Return the trusted keys that are in the keyring, in binary form, by fingerprint."""
+        with self.keyring() as keyring:
+            names = {*self.config.trusted, *own_fingerprints(keyring, self.config)}
+            found = {name: keyring.exported(name) for name in sorted(names)}
+        return {name: key for name, key in found.items() if key}
 
     def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
         """Check that the channel's key, or another trusted one, signed *path*."""
@@ -110,6 +162,21 @@ class KeyFileNotary:
     def check(self, ledger: SignedLedger) -> None:
         """Check that a key of the file signed *ledger*."""
         _check_ledger(self.check_file, ledger)
+
+    def clearsigned(self, text: bytes) -> bytes:
+        """Refuse: a public key does not sign."""
+        msg = f"{self.path}: {len(text)} bytes to sign, but a public key only checks."
+        raise SignatureError(msg)
+
+    def signed_text(self, data: bytes) -> bytes:
+        """Return the text of *data* if a key of the file signed it."""
+        trusted = key_fingerprints(self.process, self.path)
+        keys = _Keys(trusted=trusted, binary=binary_keys(self.process, self.path))
+        return _trusted_text(self.process, data, keys)
+
+    def public_keys(self) -> bytes | None:
+        """Return None: which keys a channel trusts is not said by one that a user trusts."""
+        return None
 
     def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
         """Check that a key of the file signed *path*."""
@@ -139,6 +206,17 @@ class _Keys:
 
     trusted: frozenset[str]
     binary: bytes
+
+
+def _trusted_text(process: ProcessRunner, data: bytes, keys: _Keys) -> bytes:
+    if not keys.binary:
+        msg = "a text is to be checked, but there is no trusted key here (gpg --import it)."
+        raise SignatureError(msg)
+    found = verified_text(process, data, keys.binary)
+    if found.fingerprint not in keys.trusted:
+        msg = f"a text is signed by {found.fingerprint}, which is not trusted here."
+        raise SignatureError(msg)
+    return found.text
 
 
 def _check_ledger(check_file: Callable[[Path, Path, str], None], ledger: SignedLedger) -> None:

@@ -23,15 +23,20 @@ The build type, for those who read statements by it:
 - ``builder.id``: whoever holds the key with that fingerprint, and the machines they chose. The
   program cannot vouch for these, so it is not the builder.
 - ``invocationId``: the manifest's ``input_key``.
+
+Subjects are the release's files, by their names, and its images by their digests: each image as
+``pypy:3.11-7.3.23-bookworm@linux-x86_64``, the index of all platforms without the last part.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from pipeline.distribute.image_index import exact_tag, release_indexes
+from pipeline.distribute.oci import digest_of
 from pipeline.model.base import FileName, Model, Name, Sha256, pretty_json
 from pipeline.model.configs import Channel, GitSource, Pin
 from pipeline.model.records import BuildInfo, Manifest, Revision
@@ -55,11 +60,22 @@ class FileDigest(Model):
     sha256: Sha256
 
 
-class Subject(Model):
-    """A file that the statement is about."""
+ImageName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9._-]+:[A-Za-z0-9._-]+(@[a-z0-9._-]+)?$")
+]
+"""An index of images, or with a platform one image: its exact tag is in it."""
 
-    name: FileName
+
+class Subject(Model):
+    """A file or an image that the statement is about."""
+
+    name: FileName | ImageName
     digest: FileDigest
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is in a registry, not among the release's files."""
+        return ":" in self.name
 
 
 class Dependency(_CamelModel):
@@ -153,7 +169,7 @@ def make_statement(
     pins: Mapping[str, Pin],
     fingerprint: str,
 ) -> Statement:
-    """Return the statement about every archive of *manifest*.
+    """Return the statement about every archive and image of *manifest*.
 
     *infos* says by job how its archives were built; *pins* has the addresses of what was
     downloaded; *fingerprint* is of the key that signs.
@@ -179,9 +195,9 @@ def make_statement(
         metadata=BuildMetadata(invocation_id=manifest.input_key),
     )
     return Statement(
-        subject=tuple(
-            Subject(name=item.filename, digest=FileDigest(sha256=item.sha256))
-            for item in manifest.files
+        subject=(
+            *(_subject(item.filename, item.sha256) for item in manifest.files),
+            *_image_subjects(release, manifest),
         ),
         predicate=Provenance(build_definition=definition, run_details=details),
     )
@@ -206,7 +222,8 @@ def faults_of(data: bytes, digests: Mapping[str, str], fingerprint: str) -> list
         ValueError: it is no statement of this form.
     """
     statement = Statement.model_validate_json(data)
-    stated = [(item.name, item.digest.sha256) for item in statement.subject]
+    files = (item for item in statement.subject if not item.is_image)
+    stated = [(item.name, item.digest.sha256) for item in files]
     wanted = digests.items()
     faults = [f"{name} is stated twice" for name in _repeated(name for name, _ in stated)]
     faults += [f"{name} with {sha256} is not stated" for name, sha256 in _without(wanted, stated)]
@@ -215,6 +232,29 @@ def faults_of(data: bytes, digests: Mapping[str, str], fingerprint: str) -> list
     if found != builder_id(fingerprint):
         faults.append(f"the builder is {found}, not {builder_id(fingerprint)}")
     return faults
+
+
+def stated_images(data: bytes) -> frozenset[str]:
+    """Return the digests (``sha256:...``) of the images and their indexes that *data* is about.
+
+    Raises:
+        ValueError: it is no statement of this form.
+    """
+    subjects = Statement.model_validate_json(data).subject
+    return frozenset(f"sha256:{item.digest.sha256}" for item in subjects if item.is_image)
+
+
+def _subject(name: str, sha256: str) -> Subject:
+    return Subject(name=name, digest=FileDigest(sha256=sha256.removeprefix("sha256:")))
+
+
+def _image_subjects(release: ReleasePlan, manifest: Manifest) -> Iterator[Subject]:
+    platforms = {job.platform.identifier: job.platform for job in release.jobs}
+    for group, index in release_indexes(manifest, platforms).items():
+        name = f"{group.image}:{exact_tag(manifest, group)}"
+        yield _subject(name, digest_of(index))
+        for image in group.of(manifest):
+            yield _subject(f"{name}@{image.platform}", image.digest)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Signs a release: gathers its verified archives under one manifest and one signature."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline.errors import DigestMismatchError
 from pipeline.model import naming
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
-from pipeline.model.configs import SigningConfig
+from pipeline.model.configs import InterpreterConfig, SigningConfig
 from pipeline.model.debian import BinaryPackage, DebianIndex
 from pipeline.model.images import PublishedImage
 from pipeline.model.records import Manifest, PlatformFacts, SignedRelease, Verification
@@ -60,8 +60,18 @@ class More:
     images: tuple[PublishedImage, ...] = ()
 
 
-def _image_order(image: PublishedImage) -> tuple[str, ...]:
-    return image.image, image.line, image.suite, image.variant, image.platform
+def _in_order(
+    images: Iterable[PublishedImage], config: InterpreterConfig
+) -> tuple[PublishedImage, ...]:
+    """Return images as the configuration has their variants: the first suites have short tags."""
+    variants = () if config.image is None else config.image.variants
+    places = {(item.suite, item.name): place for place, item in enumerate(variants)}
+
+    def order(image: PublishedImage) -> tuple[int, tuple[str, ...]]:
+        place = places.get((image.suite, image.variant), len(places))
+        return place, (image.image, image.line, image.suite, image.variant, image.platform)
+
+    return tuple(sorted(images, key=order))
 
 
 def make_manifest(
@@ -105,7 +115,7 @@ def make_manifest(
         input_key=input_key,
         platforms=platforms,
         files=tuple(sorted((*archives, *more.files), key=lambda item: item.filename)),
-        images=tuple(sorted(more.images, key=_image_order)),
+        images=_in_order(more.images, config),
     )
 
 

@@ -151,12 +151,12 @@ def _debug_findings(tree: Tree, top: Path, path: Path) -> Iterator[Finding]:
     if path.suffix != DEBUG_SUFFIX or not program.is_file():
         yield Finding(file=name, found="no such program in the archive", expected="one beside it")
         return
-    found, expected = _build_id(parsed(path)), _build_id(parsed(program))
+    found, expected = build_id(parsed(path)), build_id(parsed(program))
     if expected is None or found != expected:
         yield Finding(file=name, found=f"build-id {found}", expected=f"build-id {expected}")
 
 
-def _build_id(binary: "lief.ELF.Binary | None") -> str | None:
+def build_id(binary: "lief.ELF.Binary | None") -> str | None:
     """Return the id in the note ``NT_GNU_BUILD_ID``, in hex."""
     if binary is None:
         return None

@@ -55,12 +55,13 @@ from pipeline.model.ledger import (
 )
 from pipeline.model.records import Manifest, Revision, SignedRelease
 from pipeline.model.versions import InterpreterVersion
+from pipeline.plan import channel_config
 from pipeline.publish import ledger
 from pipeline.publish.events import Stamp, publication
 from pipeline.publish.files import Upload, publish_files, read_back
 from pipeline.publish.ledger import append
 from pipeline.publish.project import project
-from pipeline.publish.sites import Site
+from pipeline.publish.sites import OpenChannel, Site
 from pipeline.sign.checksums import checksums_text
 from pipeline.sign.gpg import usable_key
 from pipeline.sign.notary import KeyringNotary, channel_notary
@@ -329,7 +330,9 @@ def publish(bench: Bench, name: str, config: StoreConfig, upload: Upload) -> Non
         with timed(times, "ledger"):
             append(site.store, bench.notary, publication(manifest, upload.signed, files, stamp))
         with timed(times, "indexes"):
-            project(bench.ctx.config, [site], bench.notary)
+            opened = channel_config(bench.ctx.config, "nightly")
+            channel = OpenChannel(config=opened, sites=(site,), notary=bench.notary)
+            project(bench.ctx, channel)
     times["all"] = sum(times.values())
     bench.rows.append((name, sum(store.calls.values()) + len(upload.files), times))
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import errors
-from pipeline.config import load_config
 from pipeline.effects.store import LocalStore, Tagged
 from pipeline.publish.project import project as write_indexes
-from pipeline.publish.sites import Site
+from pipeline.publish.sites import OpenChannel, Site
+from tests.fakes import make_context
 from tests.integration.conftest import ROOT, Project, Ran, notary_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.gpg, pytest.mark.slow]
@@ -287,10 +287,13 @@ class _BusyStore(LocalStore):
 def test_endless_contention_ends_with_a_conflict(fast_copy: Project) -> None:
     busy = Site(store=_BusyStore(fast_copy.store), base_url="http://127.0.0.1:8377")
     (fast_copy.store / "demo" / "versions.json").write_text("[]")
-    config = load_config(fast_copy.configs)
+    ctx = make_context(fast_copy.configs.parent)
+    channel = OpenChannel(
+        config=ctx.config.channels.release, sites=(busy,), notary=notary_of(fast_copy)
+    )
 
     with pytest.raises(errors.ConflictError) as caught:
-        write_indexes(config, [busy], notary_of(fast_copy))
+        write_indexes(ctx, channel)
 
     print(f"\n{caught.value.exit_code:3} ConflictError\nerror: {caught.value}")  # noqa: T201
     assert caught.value.exit_code == 63

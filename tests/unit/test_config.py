@@ -116,9 +116,9 @@ def test_every_file_names_its_schema_for_editors(path: Path) -> None:
         ),
         pytest.param(
             "environments.toml",
-            'suite = "trixie"',
-            'siute = "trixie"',
-            "environments.toml: key bases.trixie.siute: is not known here. Did you mean 'suite'?",
+            'suite = "focal"',
+            'siute = "focal"',
+            "environments.toml: key bases.focal.siute: is not known here. Did you mean 'suite'?",
             id="in-a-union",
         ),
         pytest.param(

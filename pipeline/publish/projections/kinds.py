@@ -5,8 +5,12 @@ from types import MappingProxyType
 from typing import Final
 
 from pipeline.publish.projections.checksums import checksum_pages
+from pipeline.publish.projections.conda import conda_recipes
 from pipeline.publish.projections.docker_library import docker_library_input
+from pipeline.publish.projections.homebrew import homebrew_formulas
+from pipeline.publish.projections.homebrew_core import source_formulas
 from pipeline.publish.projections.latest import latest
+from pipeline.publish.projections.nix import nix_expressions
 from pipeline.publish.projections.pages import pages
 from pipeline.publish.projections.pins import wheel_pins
 from pipeline.publish.projections.pyenv import pyenv_definitions
@@ -28,6 +32,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "pyenv": pyenv_definitions,
         "pins": wheel_pins,
         "docker-library": docker_library_input,
+        "homebrew": homebrew_formulas,
+        "homebrew-core": source_formulas,
+        "conda": conda_recipes,
+        "nix": nix_expressions,
         "pages": pages,
     }
 )

@@ -65,7 +65,7 @@ class Command:
         """Publish a release so many days before now."""
         at = self.now - timedelta(days=days)
         made.publish([self.channel.store], self.channel.notary, at, staged=staged)
-        project(self.world.ctx.config, self.channel.sites, self.channel.notary)
+        project(self.world.ctx, self.channel)
         return made
 
     def nightly(self, days: int) -> HandMade:

@@ -97,6 +97,16 @@ def test_a_head_request_gets_no_body(ask: Any, tmp_path: Path) -> None:
     assert (status, headers["Content-Length"], body) == (200, "2", b"")
 
 
+@pytest.mark.parametrize("plus", ["+", "%2b"], ids=["as it is", "as apt has it"])
+def test_a_plus_sign_in_a_name_may_be_quoted(ask: Any, tmp_path: Path, plus: str) -> None:
+    (tmp_path / "tool_1+nightly.deb").write_bytes(b"package")
+
+    status, headers, body = ask(f"/tool_1{plus}nightly.deb")
+
+    assert (status, body) == (200, b"package")
+    assert headers["Content-Type"] == "application/vnd.debian.binary-package"
+
+
 @pytest.mark.parametrize(
     "path",
     [

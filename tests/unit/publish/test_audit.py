@@ -49,7 +49,7 @@ def channel(world: World) -> OpenChannel:
     publish(channel, maker.release(), 0)
     for day in (1, 2):
         publish(channel, maker.nightly(NOON + timedelta(days=day), 100 + day), day)
-    project(world.ctx.config, channel.sites, channel.notary)
+    project(world.ctx, channel)
     return channel
 
 
@@ -134,7 +134,7 @@ def test_files_of_a_pruned_nightly_are_found_and_removed(
 ) -> None:
     state = read_ledger(channel.store, channel.notary).state
     append(channel.store, channel.notary, pruning("demo", state.releases[1].name, LATER))
-    project(world.ctx.config, channel.sites, channel.notary)
+    project(world.ctx, channel)
     directory = f"demo/{state.releases[1].name}"
 
     found = audit(world.ctx.config, channel)
@@ -181,7 +181,7 @@ def sealed(world: World, channel: OpenChannel) -> Path:
         state = read_ledger(channel.store, channel.notary).state
         decide = unyank if state.releases[0].yanked is not None else yank
         append(channel.store, channel.notary, decide("demo", "demo-v1.0.0", LATER))
-    project(world.ctx.config, channel.sites, channel.notary)
+    project(world.ctx, channel)
     (segment,) = read_ledger(channel.store, channel.notary).ledger.segments
     return Path(segment.key)
 

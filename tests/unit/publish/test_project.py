@@ -18,15 +18,16 @@ from pipeline.publish.events import Stamp, yank
 from pipeline.publish.ledger import Decide, append, read_ledger
 from pipeline.publish.project import project, require_mirrors, stale_indexes, wanted_indexes
 from pipeline.publish.projections import projections
-from pipeline.publish.sites import Site
+from pipeline.publish.sites import OpenChannel, Site
 from pipeline.publish.view import Document, Pointer, Projection, View
-from tests.factories import NOON, changed, later, make_config, make_event, make_state
-from tests.fakes import FakeNotary
+from tests.factories import CONFIGS, NOON, changed, later, make_config, make_event, make_state
+from tests.fakes import FakeNotary, make_context
 
 JSON: Final = "application/json"
 FIRST, SECOND = "https://first.test", "https://second.test"
 NAMES, DEFINITION, LATEST = "pypy/names.json", "pypy/definitions/{}.json", "pypy/latest/{}"
 CONFIG: Final = make_config()
+CONTEXT: Final = make_context(CONFIGS.parent)
 
 Meanwhile = Callable[[LocalStore], None]
 
@@ -139,14 +140,19 @@ def state_of(site: Site) -> State:
     return read_ledger(site.store, FakeNotary()).state
 
 
+def channel_of(*sites: Site) -> OpenChannel:
+    """Return the channel that is published there."""
+    return OpenChannel(config=CONFIG.channels.release, sites=sites, notary=FakeNotary())
+
+
 def write(*sites: Site) -> list[str]:
     """Make the sites' indexes what the ledger says."""
-    return project(CONFIG, sites, FakeNotary(), lambda _seconds: None)
+    return project(CONTEXT, channel_of(*sites), lambda _seconds: None)
 
 
 def stale(*sites: Site) -> list[str]:
     """Return what is not what the ledger says."""
-    return stale_indexes(CONFIG, sites, FakeNotary())
+    return stale_indexes(CONTEXT, channel_of(*sites))
 
 
 def urls(site: Site, *keys: str) -> list[str]:
@@ -352,7 +358,7 @@ def test_between_attempts_there_are_pauses_that_grow(tmp_path: Path) -> None:
     pauses: list[float] = []
     site = busy(tmp_path, *[lose_answer] * 12)  # two documents an attempt
 
-    project(CONFIG, [site], FakeNotary(), pauses.append)
+    project(CONTEXT, channel_of(site), pauses.append)
 
     longest = [min(0.05 * 2**attempt, ledger_module.LONGEST_PAUSE) for attempt in range(6)]
     assert len(pauses) == 6

@@ -9,7 +9,14 @@ from pipeline.model.ledger import Event, Promoted, Published, Unyanked, Yanked
 from pipeline.model.versions import InterpreterVersion, Level
 from pipeline.publish.projections import projections
 from pipeline.publish.view import Document, Projection, View
-from tests.factories import later, make_event, make_nightly, make_view
+from tests.factories import (
+    later,
+    make_archives,
+    make_event,
+    make_nightly,
+    make_source_archive,
+    make_view,
+)
 
 LINUX = ("linux-x86_64", "linux-aarch64")
 DESKTOPS = (*LINUX, "linux-i686", "macos-arm64", "windows-x86_64")
@@ -116,7 +123,11 @@ def text_of(view: View, key: str) -> str:
 
 def golden_view() -> View:
     """Return a store's life in short: lines, a backport, a yank, a candidate, nightlies."""
-    newest = make_event(version="7.3.23", platforms=DESKTOPS)
+    newest = make_event(
+        version="7.3.23",
+        platforms=DESKTOPS,
+        files=(*make_archives("pypy3.11-v7.3.23", DESKTOPS), make_source_archive()),
+    )
     bad = make_event(version="7.3.24", language_version="3.11.16", platforms=LINUX)
     nightly = make_nightly(188_288, platforms=("linux-x86_64", "linux-i686"))
     crashing = make_nightly(188_300)
