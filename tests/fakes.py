@@ -463,7 +463,8 @@ def expect_mmdebstrap(process: FakeProcess) -> None:
     """Expect a base to be bootstrapped."""
 
     def write(argv: tuple[str, ...]) -> None:
-        Path(argv[-2]).write_bytes(b"root file system")
+        path = next(word for word in argv if word.endswith(".tar"))
+        Path(path).write_bytes(b"root file system")
 
     process.expect("mmdebstrap", answer=Answer(effect=write))
 

@@ -215,6 +215,26 @@ def test_a_base_is_bootstrapped_reproducibly(world: World) -> None:
     assert call.environment == {"SOURCE_DATE_EPOCH": "1"}
 
 
+def test_a_base_for_images_is_without_what_nobody_reads_there(world: World) -> None:
+    path = world.ctx.root / "translation_configs" / "environments.toml"
+    added = """suite = "bullseye"
+merged_usr = true
+sources = ["deb http://security.test suite main"]
+path_exclude = ["/usr/share/man/*"]
+path_include = ["/usr/share/doc/*/copyright"]"""
+    replace_text(path, 'suite = "bullseye"', added)
+
+    made(world.again(), "clean-old")
+
+    (call,) = world.process.calls
+    assert call.argv[4:7] == (
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    )
+    assert call.argv[-1] == "deb http://security.test suite main"
+
+
 def with_keyring(world: World) -> World:
     """Return the world with a keyring named for the base ``old``."""
     path = world.ctx.root / "translation_configs" / "environments.toml"

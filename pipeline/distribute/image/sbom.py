@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -129,7 +128,7 @@ def sbom_of(
 
 def _image(subject: Subject, image: PublishedImage) -> SpdxPackage:
     architecture = subject.platform.architecture
-    digest = quote(image.digest, safe="")
+    digest = percent_encoded(image.digest)
     return SpdxPackage(
         spdx_id="SPDXRef-Image",
         name=image.image,
@@ -143,7 +142,7 @@ def _image(subject: Subject, image: PublishedImage) -> SpdxPackage:
 def _interpreter(subject: Subject, archive: Artifact) -> SpdxPackage:
     job = subject.job
     interpreter, source = job.interpreter, job.interpreter.source
-    location, version = NOT_SAID, quote(str(job.version), safe="")
+    location, version = NOT_SAID, percent_encoded(str(job.version))
     if isinstance(source, GitSource) and not job.revision.dirty:
         location = f"git+{source.repository}@{job.revision.revision}"
     return SpdxPackage(
@@ -168,7 +167,7 @@ def _bundled(contents: Contents) -> Iterator[SpdxPackage]:
             download_location=pin.url,
             primary_package_purpose="LIBRARY",
             checksums=(Checksum(checksum_value=pin.sha256),),
-            external_refs=(_purl(f"pkg:generic/{name}@{quote(pin.version, safe='')}"),),
+            external_refs=(_purl(f"pkg:generic/{name}@{percent_encoded(pin.version)}"),),
         )
     for path, sha256 in contents.libraries:
         yield SpdxPackage(
@@ -181,8 +180,8 @@ def _bundled(contents: Contents) -> Iterator[SpdxPackage]:
 
 
 def _debian(package: DebianPackage, suite: str) -> SpdxPackage:
-    version = quote(package.version, safe="")
-    name = quote(package.name, safe="")
+    version = percent_encoded(package.version)
+    name = percent_encoded(package.name)
     locator = f"pkg:deb/debian/{name}@{version}?arch={package.architecture}&distro={suite}"
     return SpdxPackage(
         spdx_id=_identifier("Package", f"{package.name}-{package.architecture}"),
@@ -191,6 +190,13 @@ def _debian(package: DebianPackage, suite: str) -> SpdxPackage:
         primary_package_purpose="LIBRARY" if package.name.startswith("lib") else "APPLICATION",
         external_refs=(_purl(locator),),
     )
+
+
+def percent_encoded(text: str) -> str:
+    """Return *text* as a part of a package URL, with capital hex digits."""
+    return re.sub(
+        rb"[^A-Za-z0-9._~-]", lambda found: b"%%%02X" % found.group()[0], text.encode()
+    ).decode()
 
 
 def _purl(locator: str) -> ExternalRef:

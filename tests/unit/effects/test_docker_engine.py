@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 import pytest
 import requests  # noqa: TID251 - its errors are what docker's SDK raises
 from docker.errors import (  # noqa: TID251 - as above
     APIError,
     DockerException,
+    ImageLoadError,
     ImageNotFound,
     NotFound,
 )
@@ -120,12 +121,21 @@ class FakeClient:
         self.made, self.there = made, list(there)
         self.created: list[dict[str, Any]] = []
         self.listed: list[object] = []
-        self.image = SimpleNamespace(id="sha256:1", attrs={"Architecture": "amd64"})
+        self.image = SimpleNamespace(
+            id="sha256:1",
+            attrs={"Architecture": "amd64"},
+            save=lambda: iter([b"image", b" bytes"]),
+        )
         self.build_events: list[dict[str, str]] = []
         self.build_options: dict[str, Any] = {}
+        self.given_to_build: dict[str, Any] = {}
         self.errors: dict[str, Exception] = {}
         self.containers = SimpleNamespace(get=self._get, create=self._create, list=self._list)
-        self.images = SimpleNamespace(get=self._image("get"), pull=self._image("pull"))
+        self.images = SimpleNamespace(
+            get=self._image("get"), pull=self._image("pull"), load=self._load
+        )
+        self.loaded: list[bytes] = []
+        self.held: list[SimpleNamespace] = [self.image]
         self.api = SimpleNamespace(build=self._build)
 
     def info(self) -> dict[str, Any]:
@@ -168,8 +178,13 @@ class FakeClient:
 
         return image
 
+    def _load(self, stream: IO[bytes]) -> list[SimpleNamespace]:
+        self._raise("images.load")
+        self.loaded.append(stream.read())
+        return self.held
+
     def _build(self, **options: object) -> Iterator[dict[str, str]]:
-        self.build_options = dict(options)
+        self.build_options = self.given_to_build = dict(options)
         yield from self.build_events
 
 
@@ -591,6 +606,70 @@ def test_an_image_is_built_from_its_context(tmp_path: Path) -> None:
 
     assert image_id == "sha256:1"
     assert lines == ["Step 1/2", "Step 2/2"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_fresh_image_takes_nothing_of_an_earlier_build(tmp_path: Path, *, fresh: bool) -> None:
+    client = FakeClient(FakeContainer())
+    context = tmp_path / "context.tar"
+    context.write_bytes(b"context")
+
+    engine_with(client).build(
+        context,
+        tag="toy:1",
+        arguments={},
+        oci_platform="linux/amd64",
+        on_line=print,
+        fresh=fresh,
+    )
+
+    assert client.given_to_build["nocache"] is fresh
+
+
+def test_an_image_is_saved_whole(tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+
+    engine_with(FakeClient(FakeContainer())).save("sha256:1", path)
+
+    assert path.read_bytes() == b"image bytes"
+
+
+def test_an_image_that_is_gone_is_not_saved(tmp_path: Path) -> None:
+    client = FakeClient(FakeContainer())
+    client.errors["images.get"] = ImageNotFound("No such image")
+
+    with pytest.raises(ImageError, match="sha256:1: the engine has no such image"):
+        engine_with(client).save("sha256:1", tmp_path / "image.tar")
+
+
+def load(client: FakeClient, directory: Path) -> str:
+    path = directory / "image.tar"
+    path.write_bytes(b"image")
+    return engine_with(client).load(path)
+
+
+def test_a_loaded_image_is_known_by_its_id(tmp_path: Path) -> None:
+    client = FakeClient(FakeContainer())
+
+    assert load(client, tmp_path) == "sha256:1"
+    assert client.loaded == [b"image"]
+
+
+def test_what_an_engine_does_not_take_is_told(tmp_path: Path) -> None:
+    client = FakeClient(FakeContainer())
+    client.errors["images.load"] = ImageLoadError("invalid diffID")
+
+    with pytest.raises(ImageError, match=r"image\.tar: .*invalid diffID"):
+        load(client, tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_file_holds_one_image(tmp_path: Path, count: int) -> None:
+    client = FakeClient(FakeContainer())
+    client.held = [client.image] * count
+
+    with pytest.raises(ImageError, match=f"holds {count} images"):
+        load(client, tmp_path)
 
 
 def test_a_failing_build_shows_its_last_lines(tmp_path: Path) -> None:

@@ -333,6 +333,8 @@ def test_the_machine_is_the_only_image(engine: NativeEngine) -> None:
 
 IMAGE_WORK: dict[str, Callable[[NativeEngine], object]] = {
     "machine": lambda engine: engine.image_machine(WORKER_IMAGE),
+    "save": lambda engine: engine.save(WORKER_IMAGE, Path("image.tar")),
+    "load": lambda engine: engine.load(Path("image.tar")),
     "pull": lambda engine: engine.pull("debian", oci_platform="linux/amd64", on_line=print),
     "build": lambda engine: engine.build(
         Path("context.tar"), tag="t", arguments={}, oci_platform="linux/amd64", on_line=print
