@@ -14,19 +14,18 @@ class Pypy311 < Formula
     end
   end
 
-  depends_on :linux
   depends_on "pkgconf" => :build
+  depends_on "bzip2"
+  depends_on "expat"
   depends_on "gdbm"
+  depends_on "libffi"
+  depends_on :linux
+  depends_on "ncurses"
   depends_on "openssl@3"
   depends_on "sqlite"
   depends_on "tcl-tk@8"
   depends_on "xz"
-
-  uses_from_macos "bzip2"
-  uses_from_macos "expat"
-  uses_from_macos "libffi"
-  uses_from_macos "ncurses"
-  uses_from_macos "zlib"
+  depends_on "zlib"
 
   resource "bootstrap" do
     url "https://downloads.example/pypy/pypy2.7-v7.3.23/pypy2.7-v7.3.23-linux64.tar.gz"
