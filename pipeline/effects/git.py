@@ -241,7 +241,8 @@ class Branch:
         Equal arguments give the same commit, whoever makes it and when.
         """
         with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
-            index = {"GIT_INDEX_FILE": str(Path(temporary, "index"))}
+            # Without a work tree git does not remove from an index; nothing of it is looked at.
+            index = {"GIT_INDEX_FILE": str(Path(temporary, "index")), "GIT_WORK_TREE": temporary}
             if parent is not None:
                 self._git("read-tree", parent, environment=index)
             for path, file in sorted(changes.items()):

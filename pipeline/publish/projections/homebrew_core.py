@@ -23,10 +23,12 @@ from pipeline.publish.projections.formula_sources import (
 from pipeline.publish.projections.homebrew import RUBY_TYPE, Line, common_values, formula_lines
 from pipeline.publish.projections.selection import newest_finals
 from pipeline.publish.view import Document, View
-from pipeline.templates import rendered
+from pipeline.templates import rendered, ruby_string
 
 SOURCE_FORMULAS: Final = "definitions/homebrew-core"
 TEMPLATE: Final = "homebrew/source_formula.rb.jinja"
+LINUX_ONLY: Final = "depends_on :linux"
+UNQUOTED: Final = str.maketrans("", "", '":')
 
 
 def source_formulas(view: View) -> dict[str, Document]:
@@ -55,6 +57,22 @@ def source_archive(event: Published) -> Artifact | None:
     return next((item for item in event.files if item.kind is ArtifactKind.SOURCE_GZ), None)
 
 
+def dependencies(config: SourceFormulaConfig, limits: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the formula depends on, in the order of Homebrew's style.
+
+    What macOS has is a dependency like others where the formula is for Linux only.
+    """
+    is_for_linux = LINUX_ONLY in limits
+    names = (*config.depends_on, *(config.uses_from_macos if is_for_linux else ()))
+    lines = (*(f"depends_on {ruby_string(name)}" for name in names), *limits)
+    uses = () if is_for_linux else config.uses_from_macos
+    return (
+        *(f"depends_on {ruby_string(name)} => :build" for name in sorted(config.build_depends_on)),
+        *sorted(lines, key=lambda line: line.translate(UNQUOTED)),
+        *(f"uses_from_macos {ruby_string(name)}" for name in sorted(uses)),
+    )
+
+
 def _bootstrap(view: View, product: str, config: SourceFormulaConfig) -> tuple[Source, ...]:
     """Return the archives of the newest release of what translates."""
     release = newest_finals(view, product).get(config.bootstrap)
@@ -75,8 +93,7 @@ def _text(
         **common_values(view, line),
         "url": view.url(line.event, archive.filename),
         "sha256": archive.sha256,
-        "source": config,
-        "limits": indented(found.limits),
+        "dependencies": dependencies(config, found.limits),
         "bootstrap": indented(resource_lines(found), 2),
         "bootstrap_program": view.interpreters[config.bootstrap].package.executable,
         "directory": translation.directory,

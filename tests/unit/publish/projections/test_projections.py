@@ -111,6 +111,9 @@ def test_each_product_has_its_own_documents() -> None:
     assert {key for key in found if key.startswith("demo/")} == {
         "demo/checksums.html",
         "demo/checksums.rst",
+        "demo/definitions/conda/demo/recipe.yaml",
+        "demo/definitions/homebrew/Formula/demo.rb",
+        "demo/definitions/nix/demo.nix",
         "demo/index.html",
         "demo/latest.json",
         "demo/latest/demo-linux64.tar.gz",
