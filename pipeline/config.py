@@ -219,6 +219,33 @@ def _check_distributions(config: Config) -> None:
         for variant in interpreter.image.variants if interpreter.image is not None else ():
             where = f"{name}.toml: key image.variants"
             known("environment", variant.environment, config.environments, where=where)
+    _check_own_names(config.interpreters)
+
+
+def _check_own_names(interpreters: Mapping[str, InterpreterConfig]) -> None:
+    """Refuse two interpreters whose packages or tags would be the same.
+
+    Raises:
+        ConfigError: they would.
+    """
+    owners: dict[str, str] = {}
+    for name, interpreter in interpreters.items():
+        for key in _own_names(interpreter):
+            other = owners.setdefault(key, name)
+            if other != name:
+                msg = f"{name}.toml: {key} is {other}.toml's already. Choose another name."
+                raise ConfigError(msg)
+
+
+def _own_names(interpreter: InterpreterConfig) -> Iterator[str]:
+    """Yield what nobody else's packages and images may be called."""
+    if interpreter.debian is not None:
+        yield from (f"key debian.package: {name}" for name in interpreter.debian.names)
+    if interpreter.image is not None:
+        image = interpreter.image
+        yield f"keys image.image and image.line: {image.image}:{image.line}"
+    if interpreter.homebrew is not None:
+        yield f"key homebrew.formula: {interpreter.homebrew.formula}"
 
 
 def _check_mirrors(where: str, channel: ChannelConfig) -> None:

@@ -787,3 +787,23 @@ def test_a_module_is_only_where_its_interpreter_is_tried(
     where = "pypy3.11.toml: key verify.modules_only_in._tkinter"
     assert message.startswith(f"{where}: unknown environment {name!r}. ")
     assert message.endswith("Allowed: clean, clean-unrelated, compiler.")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('package = "pypy3.12"', 'package = "pypy3.11"', "debian.package: pypy3.11"),
+        ('line = "3.12"', 'line = "3.11"', "image.image and image.line: pypy:3.11"),
+        ('formula = "pypy3.12"', 'formula = "pypy3.11"', "homebrew.formula: pypy3.11"),
+    ],
+)
+def test_two_interpreters_do_not_share_the_names_of_packages_and_images(
+    root: Path, edit: Edit, old: str, new: str, named: str
+) -> None:
+    edit("pypy3.12.toml", old, new)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    assert "pypy3.12.toml: key" in str(caught.value)
+    assert f"{named} is pypy3.11.toml's already" in str(caught.value)
