@@ -1,6 +1,7 @@
 """Configuration errors name the file, the key, what is allowed, and a near match."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -620,7 +621,9 @@ def test_a_directory_that_does_not_exist_is_a_configuration_error(tmp_path: Path
 
 def test_a_second_interpreter_is_one_more_file(root: Path) -> None:
     text = (root / "demo.toml").read_text(encoding="utf-8")
-    second = text.replace('interpreter = "demo"', 'interpreter = "demo2"')
+    for key in ("interpreter", "package", "image", "formula"):
+        text = re.sub(rf'^{key} = "(.*)"', rf'{key} = "\g<1>2"', text, flags=re.MULTILINE)
+    second = text
     (root / "demo2.toml").write_text(second, encoding="utf-8")
 
     config = load_config(root)
@@ -798,12 +801,13 @@ def test_a_module_is_only_where_its_interpreter_is_tried(
     ],
 )
 def test_two_interpreters_do_not_share_the_names_of_packages_and_images(
-    root: Path, edit: Edit, old: str, new: str, named: str
+    with_pypy: Path, edit: Edit, old: str, new: str, named: str
 ) -> None:
+    shutil.copy(CONFIGS / "pypy3.12.toml", with_pypy)
     edit("pypy3.12.toml", old, new)
 
     with pytest.raises(ConfigError) as caught:
-        load_config(root)
+        load_config(with_pypy)
 
     assert "pypy3.12.toml: key" in str(caught.value)
     assert f"{named} is pypy3.11.toml's already" in str(caught.value)
