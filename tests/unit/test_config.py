@@ -795,7 +795,11 @@ def test_a_module_is_only_where_its_interpreter_is_tried(
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ('package = "pypy3.12"', 'package = "pypy3.11"', "debian.package: pypy3.11"),
+        (
+            '[debian]\npackage = "pypy3.12"',
+            '[debian]\npackage = "pypy3.11"',
+            "debian.package: pypy3.11",
+        ),
         ('line = "3.12"', 'line = "3.11"', "image.image and image.line: pypy:3.11"),
         ('formula = "pypy3.12"', 'formula = "pypy3.11"', "homebrew.formula: pypy3.11"),
     ],
