@@ -115,7 +115,10 @@ def _dependencies(
         directory=f"{PLACE}/{name}",
     )
     if done.status != 0:
-        msg = f"package {name}: dpkg-shlibdeps: {done.last_lines}"
+        msg = (
+            f"package {name}: dpkg-shlibdeps: {done.last_lines}\nA library of the suite that is "
+            "missing there must be installed by dockerfiles/debian.Dockerfile."
+        )
         raise DebianPackageError(msg)
     lines = (line.removeprefix(FIELD) for line in done.text.splitlines() if line.startswith(FIELD))
     return tuple(word.strip() for line in lines for word in line.split(",") if word.strip())
