@@ -31,7 +31,7 @@ def ruby_string(text: str) -> str:
 def ruby_heredoc_line(text: str) -> str:
     """Return a line as it stands in a heredoc of Ruby that is ended by ``EOS``."""
     line = _ruby_escaped(text, quote=False)
-    return "\\x45OS" if line.strip() == "EOS" else line
+    return line.replace("EOS", "\\x45OS") if line.strip() == "EOS" else line
 
 
 def _ruby_escaped(text: str, *, quote: bool) -> str:

@@ -83,12 +83,14 @@ class Brew:
 
     def run(self, *command: str, check: bool = True) -> tuple[int, str]:
         """Run a command; return its exit status, and what it wrote but for Ruby's warnings."""
-        done = self.container.exec_run(list(command), environment=ENVIRONMENT)
-        text = done.output.decode(errors="replace")
+        status, output = self.container.exec_run(list(command), environment=ENVIRONMENT)
+        assert isinstance(output, bytes)
+        assert status is not None
+        text = output.decode(errors="replace")
         lines = [line for line in text.splitlines() if ": warning: " not in line]
         if check:
-            assert done.exit_code == 0, text
-        return done.exit_code, "\n".join(lines)
+            assert status == 0, text
+        return status, "\n".join(lines)
 
     def brew(self, *arguments: str, check: bool = True) -> tuple[int, str]:
         """Run Homebrew."""

@@ -1,7 +1,7 @@
-"""Recipes for conda and expressions for Nix, read by the tools that they are for.
+"""Formulas, recipes for conda and expressions for Nix, read by the tools that they are for.
 
-Each test is skipped where its tool is missing: the Python package ``py-rattler-build``, and
-``nix-instantiate`` on PATH (Debian's nix-bin).
+Each test is skipped where its tool is missing: ``ruby`` or ``nix-instantiate`` (Debian's nix-bin)
+on PATH, and the Python package ``py-rattler-build``.
 """
 
 import json
@@ -18,7 +18,8 @@ import pytest
 from pipeline.effects.server import make_server
 from pipeline.publish.projections import projections
 from pipeline.publish.view import Document
-from tests.factories import make_view
+from pipeline.templates import ruby_heredoc_line, ruby_string
+from tests.factories import ROOT, make_view
 from tests.integration.taps import Tap, make_tap
 
 pytestmark = [pytest.mark.slow]
@@ -42,6 +43,51 @@ let
 in
 if url then (call (import <nix/fetchurl.nix>)).src else call (source: source)
 """
+ALONE: Final = "build-users-group =\nsubstituters =\nsandbox = false\n"
+# Prints what a literal is, in hex, so that no encoding comes between.
+SHOW: Final = 'print {}.encode("UTF-8").unpack1("H*")'
+NASTY: Final = (
+    "#{exit 3}",
+    '"; exit 3; "',
+    "\\#{exit 3}",
+    "#$0 #@x # {}",
+    "a\nb\tc\r\x00\x7f\x85\u2028",
+    "\N{SNAKE} é",
+)
+
+
+def ruby(*arguments: str, text: str = "") -> str:
+    """Run Ruby with *text* on its standard input."""
+    if shutil.which("ruby") is None:
+        pytest.skip("ruby is not on PATH")
+    done = subprocess.run(
+        ["ruby", *arguments],
+        input=f"# encoding: utf-8\n{text}",
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_ruby_reads_a_literal_as_the_text(text: str) -> None:
+    assert bytes.fromhex(ruby("-", text=SHOW.format(ruby_string(text)))).decode() == text
+
+
+@pytest.mark.parametrize("text", [*NASTY, "EOS", "  EOS"])
+def test_ruby_reads_a_line_of_a_heredoc_as_the_text(text: str) -> None:
+    heredoc = f"print <<EOS.encode('UTF-8').unpack1('H*')\n{ruby_heredoc_line(text)}\nEOS\n"
+
+    assert bytes.fromhex(ruby("-", text=heredoc)).decode() == f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests/golden/projections/pypy/definitions").rglob("*.rb")), ids=str
+)
+def test_ruby_reads_a_formula(path: Path) -> None:
+    assert ruby("-c", "-", text=path.read_text(encoding="utf-8")) == "Syntax OK\n"
 
 
 @pytest.fixture
@@ -113,7 +159,13 @@ def nix(tap: Tap) -> Callable[..., str]:
         given = ("--argstr", "system", system, "--arg", "file", str(path))
         done = subprocess.run(
             [program, str(stubs), *given, *more],
-            env={**os.environ, **state, "NIX_REMOTE": "", "HOME": str(tap.ctx.root)},
+            env={
+                **os.environ,
+                **state,
+                "NIX_REMOTE": "",
+                "NIX_CONFIG": ALONE,
+                "HOME": str(tap.ctx.root),
+            },
             capture_output=True,
             text=True,
             check=False,
