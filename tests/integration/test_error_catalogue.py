@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -194,6 +195,49 @@ def event(project: Project) -> Ran:
     return project.run("yank", "demo-v9.9.9", "--reason", "a test", check=False)
 
 
+def with_apt(project: Project) -> Project:
+    project.edit("channels.toml", ("[release]", '[release]\napt = { suites = ["bookworm"] }'))
+    project.edit("channels.toml", ("[nightly]", '[nightly]\napt = { suites = ["bookworm"] }'))
+    return project
+
+
+def debian_package(project: Project) -> Ran:
+    part = '[[debian.parts]]\nsuffix = "-more"\nsummary = "more"\nfiles = ["no/*"]\n\n'
+    project.edit("demo.toml", ("[[debian.alternatives]]", f"{part}[[debian.alternatives]]"))
+    return with_apt(project).run("debian", check=False)
+
+
+def install(project: Project) -> Ran:
+    project.edit(
+        "demo.toml",
+        (
+            'argv = ["demo", "--version"]\nstdout = "demo 1.0.0',
+            'argv = ["demo", "--version"]\nstdout = "demo 2.0.0',
+        ),
+    )
+    return with_apt(project).run("install-check", check=False)
+
+
+def with_tap(project: Project, repository: Path) -> Project:
+    tap = f'{{ repository = "file://{repository}", author = "Tap <tap@example.org>" }}'
+    for channel in ("release", "nightly"):
+        project.edit("channels.toml", (f"[{channel}]", f"[{channel}]\ntap = {tap}"))
+    return project
+
+
+def tap(project: Project) -> Ran:
+    return with_tap(project, Path("/nowhere.git")).run("unyank", "demo", "1.0.0", check=False)
+
+
+def formula(project: Project) -> Ran:
+    repository = project.work.parent / "tap.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", repository], check=True)
+    with_tap(project, repository)
+    archive = project.store / "demo" / "demo-v1.0.0" / "demo-v1.0.0-linux64.tar.gz"
+    archive.write_bytes(archive.read_bytes()[::-1])
+    return project.run("unyank", "demo", "1.0.0", check=False)
+
+
 def workdir_busy(project: Project) -> Ran:
     with (project.work / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -208,7 +252,8 @@ def record(project: Project) -> Ran:
 
 def jobs_failed(project: Project) -> Ran:
     second = (project.configs / "demo.toml").read_text()
-    second = second.replace('interpreter = "demo"', 'interpreter = "demo-two"')
+    for key in ("interpreter", "package", "image", "formula"):
+        second = re.sub(rf'^{key} = "(.*)"', rf'{key} = "\g<1>-two"', second, flags=re.MULTILINE)
     (project.configs / "demo-two.toml").write_text(second)
     remove_stages(project, "source")
     project.edit("pins.toml", ("803933038f37", "803933038f38"))
@@ -242,6 +287,10 @@ CATALOGUE: dict[type[errors.PipelineError], Provoke] = {
     errors.StoreError: store,
     errors.DestinationError: destination,
     errors.EventError: event,
+    errors.DebianPackageError: debian_package,
+    errors.InstallError: install,
+    errors.TapError: tap,
+    errors.FormulaError: formula,
     errors.WorkdirBusyError: workdir_busy,
     errors.RecordError: record,
 }
