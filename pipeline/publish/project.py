@@ -7,6 +7,7 @@ ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pipeline.effects.context import Context
@@ -15,6 +16,7 @@ from pipeline.errors import (
     ConflictError,
     FetchBackError,
     LedgerError,
+    SigningKeyError,
     UncertainError,
 )
 from pipeline.model import naming
@@ -65,6 +67,7 @@ def project(
         LedgerError: a mirror has events of its own, so it is no copy.
         FetchBackError: a mirror lacks files that it should offer; the other sites are done. Or a
             release's list of Debian packages is nowhere to be had; apt's lists stay as they are.
+        SigningKeyError: users of apt would lack a trusted key, as this machine does; the same.
     """
     sites, notary = channel.sites, channel.notary
     changed: dict[str, None] = {}
@@ -201,7 +204,7 @@ def _write_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> I
     for key in _superfluous(wanted):
         site.store.remove(key)
         yield _named(site, key)
-    for repository in _apt_site(ctx, channel, site, read):
+    for repository in _apt_site(ctx, channel, site, read, channel.notary.public_keys):
         yield from (_named(site, key) for key in write_apt(repository))
 
 
@@ -215,11 +218,26 @@ def _stale_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> I
     there = each_index(site.store, wanted.indexes, is_there)
     yield from (_named(site, key) for key, is_right in there if not is_right)
     yield from (_named(site, key) for key in _superfluous(wanted))
-    for repository in _apt_site(ctx, channel, site, read):
+    keys = partial(_public_keys, channel.notary)
+    for repository in _apt_site(ctx, channel, site, read, keys):
         yield from (_named(site, key) for key in stale_apt(repository))
 
 
-def _apt_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[AptSite]:
+def _public_keys(notary: Notary) -> bytes | None:
+    """Return the trusted keys, None where not all are: to look takes none of them."""
+    try:
+        return notary.public_keys()
+    except SigningKeyError:
+        return None
+
+
+def _apt_site(
+    ctx: Context,
+    channel: OpenChannel,
+    site: Site,
+    read: Read,
+    public_keys: Callable[[], bytes | None],
+) -> Iterator[AptSite]:
     """Yield what the site's apt repository should be, where it has one and there is a ledger."""
     config = channel.config.apt
     if config is None or not read.data:
@@ -231,7 +249,7 @@ def _apt_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Ite
     facts = AptFacts(
         config=config,
         origin=ctx.config.vendor.name,
-        public_keys=channel.notary.public_keys(),
+        public_keys=public_keys(),
     )
     yield AptSite(
         store=site.store,

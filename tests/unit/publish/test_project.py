@@ -12,7 +12,13 @@ import pytest
 from pipeline.effects.context import Context
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.store import LocalStore
-from pipeline.errors import ConflictError, FetchBackError, LedgerError, UncertainError
+from pipeline.errors import (
+    ConflictError,
+    FetchBackError,
+    LedgerError,
+    SigningKeyError,
+    UncertainError,
+)
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
 from pipeline.model.debian import AptConfig
@@ -724,6 +730,28 @@ def test_an_old_signed_list_is_stale_and_written_anew(
     expected = [*urls(site, IN_RELEASE), *urls(mirror, IN_RELEASE)]
     assert stale_indexes(later, channel) == expected
     assert project(later, channel) == expected
+
+
+class PartialNotary(FakeNotary):
+    """Has not all of the trusted keys."""
+
+    def public_keys(self) -> bytes | None:
+        """Refuse."""
+        msg = "users must have every key"
+        raise SigningKeyError(msg)
+
+
+def test_who_lacks_a_trusted_key_looks_at_a_repository_and_writes_none(
+    apt: tuple[Context, OpenChannel], site: Site
+) -> None:
+    ctx, channel = apt
+    project(ctx, channel)
+    partly = replace(channel, notary=PartialNotary())
+    add(store_of(site), yanked(1))
+
+    assert urls(site, IN_RELEASE)[0] not in stale_indexes(ctx, partly)
+    with pytest.raises(SigningKeyError, match="every key"):
+        project(ctx, partly)
 
 
 def test_a_release_whose_list_of_packages_is_lost_keeps_only_apt_from_the_news(
