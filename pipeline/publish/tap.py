@@ -136,8 +136,8 @@ def _own(products: Collection[str], there: Files) -> Iterator[str]:
     formulas = {path for path, file in there.items() if file.data.startswith(marks)}
     yield from formulas
     for path, file in there.items():
-        target = file.data.decode("utf-8", "replace").removeprefix("../")
-        if path.startswith(f"{ALIAS_DIRECTORY}/") and file.is_link and target in formulas:
+        leads_to = file.data.decode("utf-8", "replace").removeprefix("../")
+        if path.startswith(f"{ALIAS_DIRECTORY}/") and file.is_link and leads_to in formulas:
             yield path
 
 
