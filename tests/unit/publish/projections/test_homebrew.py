@@ -259,16 +259,11 @@ def test_a_resource_says_where_it_is_and_the_formula_for_whom() -> None:
     before, _, rest = text.partition('  resource "bootstrap" do\n')
     resource, _, _ = rest.partition("\n  def install")
     assert "depends_on" not in resource
-    assert re.findall(r"on_\w+ do", resource) == [
-        "on_macos do",
-        "on_arm do",
-        "on_linux do",
-        "on_arm do",
-    ]
+    assert re.findall(r"on_(\w+) do", resource) == ["macos", "arm", "linux", "arm"]
     assert resource.count("    url ") == 3
     assert (
-        "  on_macos do\n    depends_on arch: :arm64\n    on_arm do\n      depends_on macos: :ventura\n"
-        "    end\n  end\n"
+        "  on_macos do\n    depends_on arch: :arm64\n"
+        "    on_arm do\n      depends_on macos: :ventura\n    end\n  end\n"
     ) in before
     assert "depends_on :linux" not in before
 
