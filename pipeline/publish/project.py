@@ -16,13 +16,12 @@ from pipeline.errors import (
     ConflictError,
     FetchBackError,
     LedgerError,
-    SigningKeyError,
     UncertainError,
 )
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger, Published, State, replay
-from pipeline.publish.apt import AptSite, stale_apt, write_apt
+from pipeline.publish.apt import AptSite, known_keys, left_apt, stale_apt, write_apt
 from pipeline.publish.debian_indexes import debian_indexes
 from pipeline.publish.indexes import each_index, is_there, write
 from pipeline.publish.ledger import (
@@ -206,6 +205,9 @@ def _write_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> I
         yield _named(site, key)
     for repository in _apt_site(ctx, channel, site, read, channel.notary.public_keys):
         yield from (_named(site, key) for key in write_apt(repository))
+    for key in _left_apt(channel, site, read):
+        site.store.remove(key)
+        yield _named(site, key)
 
 
 def _stale_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[str]:
@@ -218,17 +220,16 @@ def _stale_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> I
     there = each_index(site.store, wanted.indexes, is_there)
     yield from (_named(site, key) for key, is_right in there if not is_right)
     yield from (_named(site, key) for key in _superfluous(wanted))
-    keys = partial(_public_keys, channel.notary)
+    keys = partial(known_keys, channel.notary)
     for repository in _apt_site(ctx, channel, site, read, keys):
         yield from (_named(site, key) for key in stale_apt(repository))
+    yield from (_named(site, key) for key in _left_apt(channel, site, read))
 
 
-def _public_keys(notary: Notary) -> bytes | None:
-    """Return the trusted keys, None where not all are: to look takes none of them."""
-    try:
-        return notary.public_keys()
-    except SigningKeyError:
-        return None
+def _left_apt(channel: OpenChannel, site: Site, read: Read) -> Iterator[str]:
+    """Yield the keys of a repository that the channel had once: yanks would not reach it."""
+    if channel.config.apt is None and read.data:
+        yield from left_apt(site.store, channel.notary)
 
 
 def _apt_site(

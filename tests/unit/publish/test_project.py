@@ -732,6 +732,50 @@ def test_an_old_signed_list_is_stale_and_written_anew(
     assert project(later, channel) == expected
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_repository_that_the_channel_has_no_more_goes(
+    apt: tuple[Context, OpenChannel], site: Site, mirror: Site, *, killed: bool
+) -> None:
+    """Its lists would offer yanked versions; who is killed after the first key is no matter."""
+    ctx, channel = apt
+    project(ctx, channel)
+    without = replace(channel, config=changed(channel.config, apt=None))
+    if killed:
+        for each in (site, mirror):
+            each.store.remove(IN_RELEASE)
+
+    named = stale_indexes(ctx, without)
+    assert project(ctx, without) == named
+
+    first, last = (urls(site, key)[0] for key in (IN_RELEASE, "apt/KEY.asc"))
+    of_site = [url for url in named if url.startswith(FIRST)]
+    assert of_site[-1] == last
+    assert (of_site[0] == first) is not killed
+    for each in (site, mirror):
+        assert (each.store.sizes("dists"), each.store.sizes("apt")) == ({}, {})
+    assert public(site) == expected(site, state_of(site))
+    assert stale_indexes(ctx, without) == []
+
+
+@pytest.mark.parametrize("theirs", ["dists/theirs/InRelease", "apt/KEY.asc"])
+def test_a_repository_of_somebody_else_stays(
+    apt: tuple[Context, OpenChannel], site: Site, theirs: str
+) -> None:
+    ctx, channel = apt
+    channel = replace(channel, sites=(site,))
+    project(ctx, channel)
+    path = Path(site.store.address, theirs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"somebody else's")
+    if theirs.startswith("apt/"):
+        site.store.remove(IN_RELEASE)
+    before = public(site)
+    without = replace(channel, config=changed(channel.config, apt=None))
+
+    assert (stale_indexes(ctx, without), project(ctx, without)) == ([], [])
+    assert public(site) == before
+
+
 class PartialNotary(FakeNotary):
     """Has not all of the trusted keys."""
 
