@@ -407,10 +407,14 @@ class HttpRegistry:
         return self._check(self._send(ask))
 
     def _send(self, ask: _Ask) -> _Answer:
-        """Send a request; when the registry asks who we are, say it and send it again."""
+        """Send a request; when the registry asks who we are, say it and send it again.
+
+        Another host that it leads to may not ask: it would choose to whom the password goes.
+        """
         place = (ask.image, ask.right)
         answer = self._followed(ask, self._known.get(place))
-        if answer.status != HTTPStatus.UNAUTHORIZED:
+        is_registry = _origin(answer.url) == _origin(self._base)
+        if answer.status != HTTPStatus.UNAUTHORIZED or not is_registry:
             return answer
         authorization = self._authorization(answer, ask)
         if authorization is None:

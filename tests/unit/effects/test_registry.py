@@ -505,6 +505,37 @@ def test_an_upload_elsewhere_goes_there_without_a_name(network: Network) -> None
     assert network.sent[-1].name is None
 
 
+@pytest.mark.parametrize(
+    "header",
+    ['Bearer realm="https://thief.test/token",service="ghcr.io"', 'Basic realm="cdn"'],
+    ids=["bearer", "basic"],
+)
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_host_that_the_registry_leads_to_may_not_ask_who_we_are(
+    network: Network, header: str, status: int
+) -> None:
+    network.answers = [answer(status, Location="https://cdn.test/blob"), challenge(header)]
+
+    with pytest.raises(DestinationError, match=r"cdn\.test/blob: HTTP 401"):
+        make_registry(network, ME).manifest("pypy", DIGEST)
+
+    assert [urlsplit(sent.url).netloc for sent in network.sent] == ["ghcr.io", "cdn.test"]
+    assert [sent.name for sent in network.sent] == [None, None]
+
+
+def test_a_host_that_takes_an_upload_may_not_ask_who_we_are(network: Network) -> None:
+    network.answers = [
+        answer(404),
+        answer(202, Location="https://upload.test/7"),
+        challenge('Bearer realm="https://thief.test/token"'),
+    ]
+
+    with pytest.raises(DestinationError, match=r"upload\.test/7: HTTP 401"):
+        make_registry(network, ME).put_blob("pypy", blob())
+
+    assert [sent.name for sent in network.sent] == [None, None, None]
+
+
 def test_an_upload_is_not_sent_readable(network: Network) -> None:
     network.answers = [answer(404), answer(202, Location="http://ghcr.io/u?_state=secret")]
 
