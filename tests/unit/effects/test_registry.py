@@ -256,6 +256,17 @@ def test_a_manifest_by_its_tag_is_checked_against_what_the_registry_says(network
     assert unsaid.digest == DIGEST
 
 
+def test_a_blob_is_checked_against_its_digest(network: Network) -> None:
+    digest = digest_of(CONTENT)
+    network.answers = [answer(200, CONTENT), answer(200, b"other"), answer(404)]
+    registry = make_registry(network)
+
+    assert registry.blob("pypy", digest) == CONTENT
+    with pytest.raises(FetchBackError, match=f"for {digest}"):
+        registry.blob("pypy", digest)
+    assert registry.blob("pypy", digest) is None
+
+
 def test_what_is_not_there_is_none(network: Network) -> None:
     network.answers = [answer(404) for _ in range(4)]
     registry = make_registry(network)
@@ -590,7 +601,7 @@ PUT: Callable[[HttpRegistry], object] = lambda registry: registry.put_manifest( 
         (problem(403, "DENIED"), "It needs the right to push there. Check REGISTRY_USERNAME"),
         (problem(404, "NAME_UNKNOWN"), "some registries want a repository to be made before"),
         (problem(413, "SIZE_INVALID"), "takes no body of that size"),
-        (problem(400, "MANIFEST_BLOB_UNKNOWN"), "is not in the registry"),
+        (problem(400, "MANIFEST_BLOB_UNKNOWN"), "Run the command again that released"),
         (problem(422, "MANIFEST_INVALID"), "Sending it again would not change that"),
         (answer(521), "Sending it again would not change that"),
     ],
