@@ -18,6 +18,7 @@ from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.images import ImageConfig, ImageVariant
 from pipeline.model.records import BuiltImages, Environment, Package
 from pipeline.plan import Job
+from pipeline.templates import rendered
 from tests.factories import make_build_info_of, make_environment
 from tests.fakes import Ran, World, make_job, make_world, stage_output
 
@@ -171,3 +172,15 @@ def test_what_the_config_says_decides_an_image(
     assert inputs(job) == inputs(job_with(world))
     assert inputs(job) != inputs(job_with(world, **changes))
     assert inputs(job) != inputs(job, VARIANT.model_copy(update={"packages": ()}))
+
+
+@pytest.mark.parametrize("packages", [(), ("zlib1g",)], ids=["no packages", "packages"])
+def test_what_is_in_the_base_is_brought_up_to_date(packages: tuple[str, ...]) -> None:
+    """A base may be as old as its environment is used."""
+    values = {"user": "toy", "id": 1000, "packages": packages}
+
+    lines = rendered("image.Dockerfile.jinja", values).splitlines()
+
+    steps = [line.split("&&")[-1].strip().rstrip(" \\") for line in lines if "apt-get" in line]
+    assert steps[:2] == ["apt-get update", "DEBIAN_FRONTEND=noninteractive apt-get upgrade --yes"]
+    assert len(steps) == 2 + bool(packages)
