@@ -116,6 +116,7 @@ def test_an_image_has_a_layer_for_the_base_the_packages_and_the_interpreter(
     assert built.packages == ("zlib1g 1 amd64",)
     assert built.image.suite == "bullseye"
     assert "build afresh" in world.engine.asked
+    assert list(world.engine.images) == ["base"]
     assert "run" not in world.engine.asked
 
 
@@ -143,6 +144,20 @@ def test_an_image_whose_preparation_fails_is_not_made(
 
     with pytest.raises(ImageError, match=r"prepare ended with 3:\nno wheel"):
         make(world, job, archives_of(job, tmp_path), environment)
+
+    assert list(world.engine.images) == ["base"]
+
+
+def test_of_an_image_that_cannot_be_read_nothing_stays_in_the_engine(
+    world: World, environment: Environment, tmp_path: Path
+) -> None:
+    job = job_with(world)
+    world.engine.saved = b"no image"
+
+    with pytest.raises(ImageError, match="not what an engine saves"):
+        make(world, job, archives_of(job, tmp_path), environment)
+
+    assert list(world.engine.images) == ["base"]
 
 
 def test_an_archive_that_changed_is_not_used(
