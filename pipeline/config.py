@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError, UnknownNameError, suggestion
-from pipeline.model import naming
+from pipeline.model import homebrew, naming
 from pipeline.model.base import pretty_json
 from pipeline.model.bases import environments_for
 from pipeline.model.configs import (
@@ -31,6 +31,7 @@ from pipeline.model.configs import (
     TranslationConfig,
 )
 from pipeline.model.debian import DistributionsFile
+from pipeline.model.homebrew import TapConfig
 from pipeline.model.platforms import Platform
 
 M = TypeVar("M", bound=BaseModel)
@@ -145,6 +146,8 @@ def _complaint(model: type[BaseModel], detail: ErrorDetails) -> str:
         case "literal_error" | "enum":
             allowed = [word.strip("' ") for word in _words(str(context.get("expected", "")))]
             return f"{given!r} is not one of its values. {suggestion(str(given), allowed)}"
+        case homebrew.NOT_REPEATED:
+            return f"{detail['msg']}."
         case _:
             return f"{detail['msg']} (it is {given!r})."
 
@@ -211,7 +214,16 @@ def _check_references(config: Config) -> None:
 
 def _check_distributions(config: Config) -> None:
     """Look whether all environments are there that packages and images are made and tried in."""
+    numbers: dict[str, str] = {}
     for name, suite in config.suites.items():
+        other = numbers.setdefault(suite.number, name)
+        if other != name:
+            msg = (
+                f"distributions.toml: key suites.{name}.number: {suite.number} is that of "
+                f"suites.{other} already, and would give their packages the same names. Give one "
+                "another number."
+            )
+            raise ConfigError(msg)
         for environment in (suite.environment, suite.clean):
             where = f"distributions.toml: key suites.{name}"
             known("environment", environment, config.environments, where=where)
@@ -265,6 +277,7 @@ def _check_shared_store(channels: ChannelsFile) -> None:
     """
     release, nightly = channels.release, channels.nightly
     if _place(release) != _place(nightly):
+        _check_taps(channels)
         return
     found: dict[str, tuple[object, object]] = {
         "base_url": (release.base_url, nightly.base_url),
@@ -280,6 +293,42 @@ def _check_shared_store(channels: ChannelsFile) -> None:
                 f"store {nightly.store}. Make them the same, or give one another store."
             )
             raise ConfigError(msg)
+    _check_signers(release, nightly)
+
+
+def _check_signers(release: ChannelConfig, nightly: ChannelConfig) -> None:
+    """Refuse channels of one apt repository if one trusts a key that the other does not.
+
+    Each gives the repository's users the keys that it trusts, whoever signed the lists.
+    """
+    if release.apt is not None and (found := _signers(release) ^ _signers(nightly)):
+        msg = (
+            f"channels.toml: key nightly.signing: only one channel has {', '.join(sorted(found))} "
+            f"as key or in trusted, but both write the apt repository of {nightly.store}. Add it "
+            "to the other's trusted, or give one another store."
+        )
+        raise ConfigError(msg)
+
+
+def _check_taps(channels: ChannelsFile) -> None:
+    """Refuse one tap of two stores: each ledger's channel would remove the other's formulas."""
+    one, other = channels.release.tap, channels.nightly.tap
+    if one is not None and other is not None and _tap_place(one) == _tap_place(other):
+        msg = (
+            f"channels.toml: key nightly.tap.repository: {other.repository} ({other.branch}) is "
+            "release's tap already, but the channels have two stores, and each would remove the "
+            "other's formulas. Give one another repository or branch, or take it out."
+        )
+        raise ConfigError(msg)
+
+
+def _tap_place(tap: TapConfig) -> tuple[str, str]:
+    return tap.repository.rstrip("/").removesuffix(".git"), tap.branch
+
+
+def _signers(channel: ChannelConfig) -> frozenset[str]:
+    """Return the keys that may have signed apt's lists, all of which its users are given."""
+    return frozenset((channel.signing.key, *channel.signing.trusted))
 
 
 def _place(config: StoreConfig) -> tuple[str, str | None]:

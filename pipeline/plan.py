@@ -24,7 +24,7 @@ from pipeline.model.configs import (
     PlatformTranslation,
     PyPyPackage,
 )
-from pipeline.model.debian import package_filenames
+from pipeline.model.debian import NightlyBuild, package_filenames
 from pipeline.model.images import ImageVariant
 from pipeline.model.platforms import Mode, Placement, Platform, Worker, ways
 from pipeline.model.records import BootstrapRelease, Resolved, Revision
@@ -41,6 +41,7 @@ class Job(Model):
     ``verified_in`` are the environments of the config that there are for the platform. ``suites``
     are those of Debian that packages are made for, ``debian_files`` the packages' file names, and
     ``variants`` the kinds of images; none where the channel or the interpreter has no such.
+    ``nightly_day`` is the day in the name of the nightly that it is of.
     """
 
     identifier: Name
@@ -59,6 +60,12 @@ class Job(Model):
     suites: tuple[Name, ...] = ()
     debian_files: tuple[FileName, ...] = ()
     variants: tuple[ImageVariant, ...] = ()
+    nightly_day: date | None = None
+
+    @property
+    def nightly(self) -> NightlyBuild | None:
+        """The nightly that the job is of, None if it is of a release."""
+        return _nightly_build(self.interpreter, self.revision, self.nightly_day)
 
     @property
     def jit(self) -> bool:
@@ -328,38 +335,34 @@ def _release(
     resolved: Resolved,
     placed: tuple[tuple[Platform, Mode, Platform], ...],
 ) -> ReleasePlan:
-    channel = channel_config(config, selection.channel)
-    nightly = selection.channel == "nightly"
-    revision = resolved.revision
-    if nightly:
+    revision, day = resolved.revision, _nightly_day(selection, resolved.revision)
+    name = release = naming.release_name(interpreter.interpreter, resolved.interpreter_version)
+    if day is not None:
         name = naming.nightly_name(interpreter, revision)
-        day = selection.day or datetime.fromtimestamp(revision.epoch, UTC).date()
         release = naming.nightly_release(interpreter.interpreter, revision, day)
-    else:
-        name = naming.release_name(interpreter.interpreter, resolved.interpreter_version)
-        release = name
     jobs = tuple(
-        Job(
-            identifier=naming.identifier(interpreter.interpreter, platform.identifier),
-            interpreter=interpreter,
-            platform=platform,
-            mode=mode,
-            host=host,
-            verified_in=environments_for(config, interpreter.verify.environments, platform),
-            revision=revision,
-            version=resolved.interpreter_version,
-            language_version=resolved.language_version,
-            stem=naming.archive_stem(name, platform, nightly=nightly),
-            source_archive=naming.source_name(name) if revision.kind == "git" else None,
-            source_directory=selection.source,
-            suites=(suites := _suites(config, channel, interpreter, platform)),
-            debian_files=_debian_files(
-                config, interpreter, platform, suites, resolved, nightly=nightly
+        _with_packages(
+            config,
+            channel_config(config, selection.channel),
+            Job(
+                identifier=naming.identifier(interpreter.interpreter, platform.identifier),
+                interpreter=interpreter,
+                platform=platform,
+                mode=mode,
+                host=host,
+                verified_in=environments_for(config, interpreter.verify.environments, platform),
+                revision=revision,
+                version=resolved.interpreter_version,
+                language_version=resolved.language_version,
+                stem=naming.archive_stem(name, platform, nightly=day is not None),
+                source_archive=naming.source_name(name) if revision.kind == "git" else None,
+                source_directory=selection.source,
+                nightly_day=day,
             ),
-            variants=_variants(config, channel, interpreter, platform),
         )
         for platform, mode, host in placed
     )
+    base_url = channel_config(config, selection.channel).base_url
     return ReleasePlan(
         release=release,
         product=interpreter.product,
@@ -369,8 +372,35 @@ def _release(
         interpreter=interpreter,
         revision=revision,
         jobs=jobs,
-        urls=_urls(channel.base_url, interpreter.product, release, jobs),
+        urls=_urls(base_url, interpreter.product, release, jobs),
         staged=selection.staged,
+    )
+
+
+def _nightly_day(selection: Selection, revision: Revision) -> date | None:
+    """Return the day in the name of a nightly, None if a release is asked for."""
+    if selection.channel != "nightly":
+        return None
+    return selection.day or datetime.fromtimestamp(revision.epoch, UTC).date()
+
+
+def _nightly_build(
+    interpreter: InterpreterConfig, revision: Revision, day: date | None
+) -> NightlyBuild | None:
+    if day is None:
+        return None
+    return NightlyBuild(Nightly.parse(naming.nightly_name(interpreter, revision)), day)
+
+
+def _with_packages(config: Config, channel: ChannelConfig, job: Job) -> Job:
+    """Return *job* with what is made of its archive: packages for suites, images."""
+    suites = _suites(config, channel, job.interpreter, job.platform)
+    return job.model_copy(
+        update={
+            "suites": suites,
+            "debian_files": _debian_files(config, job, suites),
+            "variants": _variants(config, channel, job.interpreter, job.platform),
+        }
     )
 
 
@@ -387,25 +417,12 @@ def _suites(
     )
 
 
-def _debian_files(
-    config: Config,
-    interpreter: InterpreterConfig,
-    platform: Platform,
-    suites: tuple[str, ...],
-    resolved: Resolved,
-    *,
-    nightly: bool,
-) -> tuple[str, ...]:
-    if interpreter.debian is None or platform.debian_arch is None:
+def _debian_files(config: Config, job: Job, suites: tuple[str, ...]) -> tuple[str, ...]:
+    interpreter, architecture = job.interpreter, job.platform.debian_arch
+    if interpreter.debian is None or architecture is None:
         return ()
-    named = Nightly.parse(naming.nightly_name(interpreter, resolved.revision)) if nightly else None
-    return package_filenames(
-        interpreter.debian,
-        platform.debian_arch,
-        (config.suites[name] for name in suites),
-        resolved.interpreter_version,
-        named,
-    )
+    rows = (config.suites[name] for name in suites)
+    return package_filenames(interpreter.debian, architecture, rows, job.version, job.nightly)
 
 
 def _variants(

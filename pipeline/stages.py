@@ -51,7 +51,7 @@ from pipeline.publish.copies import Copied, copy_releases
 from pipeline.publish.destinations import project_everywhere, stale_everywhere
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
 from pipeline.publish.images import ImagePush, ImageUpload, hold_images, push_images
-from pipeline.publish.installed import Check, check_published
+from pipeline.publish.installed import Check, check_once
 from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.project import require_indexes
 from pipeline.publish.sites import OpenChannel
@@ -661,8 +661,7 @@ def _check_public(
 ) -> tuple[Installed, ...]:
     """Install what has just been published, as users do, if it is packages or images."""
     release, config = outcome.release, channel.config
-    nothing = config.apt is None and channel.registry is None
-    if ctx.dry_run or nothing or not (outcome.is_new or outcome.changed_indexes):
+    if ctx.dry_run or (config.apt is None and channel.registry is None):
         return ()
     with (
         _located(Stage.PROJECTIONS, release.release),
@@ -676,7 +675,7 @@ def _check_public(
             release=existing(state, release.product, release.release),
             factors={job.platform.identifier: job.run_factor for job in release.jobs},
         )
-        return check_published(check, step)
+        return check_once(check, step)
 
 
 def _once(

@@ -120,6 +120,11 @@ def _run_promote(arguments: argparse.Namespace, console: Console) -> int:
     match promotion_of(change.state, change.ctx.config, name, arguments.wanted):
         case Announce(release=release):
             _apply(change, release, events.promotion)
+            if change.channel.config.apt or change.channel.config.registry:
+                console.line(
+                    "to install it as users do: python -m pipeline install-check --published "
+                    f"{release.name}"
+                )
             return 0
         case Build(interpreter=interpreter, version=version):
             console.line(

@@ -7,14 +7,10 @@ from pipeline import tables
 from pipeline.cli.building import run_stages
 from pipeline.cli.options import Verbs, add_dry_run, add_examples, add_selection, add_verb
 from pipeline.cli.ports import chosen_channel, make_context, reading_channel
-from pipeline.config import known
 from pipeline.effects.console import Console
-from pipeline.effects.context import Context
 from pipeline.errors import ConfigError, EventError
-from pipeline.model import naming
-from pipeline.model.ledger import Release
 from pipeline.model.records import Installed
-from pipeline.publish.installed import Check, check_published
+from pipeline.publish.installed import Check, check_published, own_factors
 from pipeline.publish.ledger import read_ledger
 from pipeline.publish.offers import meant
 from pipeline.stages import Stage
@@ -54,11 +50,12 @@ def _run_install_check(arguments: argparse.Namespace, console: Console) -> int:
             channel=channel,
             state=state,
             release=release,
-            factors=_factors(ctx, release, arguments.platform),
+            factors=own_factors(ctx.config, release, arguments.platform, platform.machine()),
         )
         for release in [meant(state, name) for name in arguments.names]
     ]
-    found = [installed for check in checks for installed in _install(check, console)]
+    with ctx.work.locked():
+        found = [installed for check in checks for installed in _install(check, console)]
     tables.show_installed(console, found)
     return 0
 
@@ -76,23 +73,3 @@ def _install(check: Check, console: Console) -> tuple[Installed, ...]:
         if not found:
             step.skip("has neither packages nor images for these platforms")
     return found
-
-
-def _factors(ctx: Context, release: Release, asked: list[str]) -> dict[str, int]:
-    """Return the platforms to try, each with how many times as long as usual programs may take.
-
-    They are those that are asked for, or else all that this machine runs without an emulator.
-    """
-    event, machine = release.published, platform.machine()
-    interpreter = known(
-        "interpreter", event.interpreter, ctx.config.interpreters, where=naming.LEDGER_KEY
-    )
-    released = {item.platform: ctx.config.platforms[item.platform] for item in event.platforms}
-    own = [name for name, row in released.items() if machine in row.runs_on and row.oci]
-    factor = interpreter.translation.emulation_factor
-    return {
-        name: 1
-        if machine in known("platform", name, released, where=release.name).runs_on
-        else factor
-        for name in asked or own
-    }

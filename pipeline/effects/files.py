@@ -139,6 +139,15 @@ class WorkDirectory:
             yield directory
 
     @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Wait until no other process is at this part of the work; keep others out of it."""
+        path = self.path("cache", f"{name}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out, and clear what a killed one left half-written.
 

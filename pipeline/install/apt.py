@@ -96,6 +96,12 @@ def clean_system(
         yield system
 
 
+def trust_certificates(system: System) -> None:
+    """Give a minimal system the certificates without which its apt takes nothing over HTTPS."""
+    system.root(*APT, "update")
+    system.root(*APT, "install", "--no-install-recommends", "ca-certificates")
+
+
 def try_packages(
     system: System,
     packages: Packages,
@@ -127,10 +133,12 @@ def try_packages(
         factor=system.factor,
     )
     passed = tuple(run_tests(tests, place))
-    system.root(*APT, "purge", *packages.bare)
+    # An upgrade leaves what the older version had in a package that there is no more.
+    bare = tuple(dict.fromkeys((*packages.bare, *(older.bare if older is not None else ()))))
+    system.root(*APT, "purge", *bare)
     system.root(*APT, "autoremove", "--purge")
     if left := sorted(_files(system) - before):
-        msg = f"{system.where}: after purging {', '.join(packages.bare)} there is left: {left[:20]}"
+        msg = f"{system.where}: after purging {', '.join(bare)} there is left: {left[:20]}"
         raise InstallError(msg)
     return (*(["upgraded"] if older is not None else []), *passed, "purged")
 

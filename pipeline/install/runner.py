@@ -1,7 +1,7 @@
 """Installs what was made of a job's archives by the clients that users have, before it is public.
 
 Debian packages come from a local repository, by the apt of each suite; images are loaded into the
-engine. What needs a public address (uv, Homebrew) is tried after the publication.
+engine. The same is done again with what the public gets: :mod:`pipeline.publish.installed`.
 """
 
 import tempfile

@@ -6,7 +6,8 @@ than the same one for a newer suite: an upgrade of the system also upgrades the 
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from datetime import date
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -17,9 +18,12 @@ DEBIAN_REVISION: Final = 1
 """Counts changes of the packages of one and the same interpreter version."""
 
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$", max_length=60)]
-SuffixName = Annotated[str, StringConstraints(pattern=r"^-[a-z0-9][a-z0-9.+-]*$")]
+OwnPackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]+$", max_length=60)]
+"""The name of a package of ours: also in file names, which have no plus sign."""
+SuffixName = Annotated[str, StringConstraints(pattern=r"^-[a-z0-9][a-z0-9.-]*$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
+_IN_FILENAMES: Final = str.maketrans("~+", "..")
 _FIELDS_OF_LISTS: Final = frozenset({"filename", "size", "sha256"})
 
 
@@ -112,7 +116,7 @@ class DebianConfig(Model):
     ``recommended`` other packages that the main one recommends.
     """
 
-    package: PackageName
+    package: OwnPackageName
     section: Name = "python"
     parts: tuple[DebianPart, ...] = ()
     dropped: tuple[Pattern, ...] = ()
@@ -185,31 +189,44 @@ class DebianIndex(Model):
     packages: tuple[BinaryPackage, ...]
 
 
+class NightlyBuild(NamedTuple):
+    """A nightly as its packages know it: with the day in its release's name.
+
+    The same revision may be built again on another day, in another environment for one.
+    """
+
+    nightly: Nightly
+    day: date
+
+
 def package_version(
-    interpreter_version: InterpreterVersion, suite: DebianSuite, nightly: Nightly | None = None
+    interpreter_version: InterpreterVersion, suite: DebianSuite, build: NightlyBuild | None = None
 ) -> str:
     """Return the version of an interpreter's packages for *suite*: ``7.3.23-1~deb12``.
 
-    A candidate's is ``8.0.0~rc1-1~deb12``. That of a *nightly* is older than the release that its
-    source is on its way to (``8.0.0~nightly188288.194f9f44b505-1~deb12``), but newer than one that
-    its source still says it is (``7.3.23+nightly...``).
+    A candidate's is ``8.0.0~rc1-1~deb12``. That of a nightly's *build* is older than the release
+    that its source is on its way to (``8.0.0~nightly188288.20261125.194f9f44b505-1~deb12``), but
+    newer than one that its source still says it is (``7.3.23+nightly...``). Its number decides
+    first, then its day.
     """
     version = interpreter_version
     upstream = f"{version.major}.{version.minor}.{version.micro}"
-    if nightly is not None:
-        sign = "+" if version.final else "~"
-        upstream += f"{sign}nightly{nightly.number}.{nightly.revision}"
+    if build is not None:
+        sign, (nightly, day) = "+" if version.final else "~", build
+        upstream += f"{sign}nightly{nightly.number}.{day:%Y%m%d}.{nightly.revision}"
     elif not version.final:
         upstream += f"~{str(version).removeprefix(upstream)}"
     return f"{upstream}-{DEBIAN_REVISION}~deb{suite.number}"
 
 
 def package_filename(name: str, version: str, architecture: str) -> str:
-    """Return the file name of a package.
+    """Return the file name of a package, which has dots for what its version alone may have.
 
-    A tilde is no character of store keys, and GitHub would rename the file, so it is a dot there.
+    A tilde is no character of store keys, and GitHub would rename the file. Amazon's S3 takes the
+    plus sign in an address for a blank. Within a release names stay apart, since its versions
+    differ by the suite only.
     """
-    return f"{name}_{version.replace('~', '.')}_{architecture}.deb"
+    return f"{name}_{version.translate(_IN_FILENAMES)}_{architecture}.deb"
 
 
 def package_filenames(
@@ -217,11 +234,11 @@ def package_filenames(
     architecture: str,
     suites: Iterable[DebianSuite],
     interpreter_version: InterpreterVersion,
-    nightly: Nightly | None = None,
+    build: NightlyBuild | None = None,
 ) -> tuple[str, ...]:
     """Return the file names of all packages of an interpreter for one of Debian's architectures."""
     return tuple(
-        package_filename(name, package_version(interpreter_version, suite, nightly), architecture)
+        package_filename(name, package_version(interpreter_version, suite, build), architecture)
         for suite in suites
         for name in config.names
     )

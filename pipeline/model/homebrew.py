@@ -6,7 +6,8 @@ A formula's rules are in Homebrew's Formula Cookbook and its ``brew audit``.
 import re
 from typing import Annotated, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from pipeline.model.base import FileName, Model
 
@@ -17,6 +18,10 @@ AliasName = Annotated[
     str, StringConstraints(pattern=rf"^{_FORMULA}(@[0-9]+(\.[0-9]+)*)?$", max_length=100)
 ]
 """Another name of a formula: ``pypy3``, or with a version ``pypy@3.11``."""
+
+NOT_REPEATED: Final = "not_repeated"
+"""The type of an error about a value that is a secret."""
+_SECRET: Final = re.compile(r"(?!ssh://)[^/]*://[^/]*@|ssh://[^/]*:[^/]*@")
 
 
 class HomebrewTest(Model):
@@ -59,13 +64,26 @@ class SourceFormulaConfig(Model):
     uses_from_macos: tuple[str, ...] = ()
 
 
+def _without_secret(repository: object) -> object:
+    """Refuse an address with a password or token: it would stand in git's arguments and errors."""
+    if isinstance(repository, str) and _SECRET.match(repository):
+        msg = "has a password or token in it. Take it out; git's credential helper knows it"
+        raise PydanticCustomError(NOT_REPEATED, msg)
+    return repository
+
+
 class TapConfig(Model):
     """The git repository that is the tap; git itself knows how to reach and authenticate to it.
 
-    ``author`` signs the commits: ``Name <address>``.
+    ``repository`` has no password or token; only that of ssh may name a user. ``author`` signs the
+    commits: ``Name <address>``.
     """
 
-    repository: Annotated[str, StringConstraints(pattern=r"^(https|ssh|file)://[^\s]+$")]
+    repository: Annotated[
+        str,
+        BeforeValidator(_without_secret),
+        StringConstraints(pattern=r"^(https|ssh|file)://[^\s]+$"),
+    ]
     branch: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = "main"
     author: Annotated[str, StringConstraints(pattern=r"^[^<>\n]+ <[^<>@\s]+@[^<>@\s]+>$")]
 

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from pipeline.model.base import Model, Name
 
-Client = Literal["apt", "image", "homebrew", "uv"]
+Client = Literal["apt", "image"]
+"""Those that install in a container; others are tried by this project's own tests."""
 
 
 class InstallTest(Model):

@@ -28,7 +28,7 @@ from pipeline.distribute.apt import (
     superseded,
 )
 from pipeline.effects.store import Store, Tagged
-from pipeline.errors import ConflictError, SignatureError
+from pipeline.errors import ConflictError, SignatureError, SigningKeyError
 from pipeline.model import naming
 from pipeline.model.debian import AptConfig
 from pipeline.publish.indexes import each_index, is_there, write
@@ -87,6 +87,36 @@ def stale_apt(site: AptSite) -> Iterator[str]:
         if is_due(present, suite.body, site.now, site.config.valid_days):
             yield key
     yield from _superfluous(site, there)
+
+
+def left_apt(store: Store, notary: Notary) -> Iterator[str]:
+    """Yield the keys of a repository that the channel has no more, in the order to remove them.
+
+    It is the channel's if trusted keys signed every ``InRelease``; or, where somebody was killed
+    after these were removed, if the keys for users are the trusted ones. Another's is left alone.
+    """
+    key_file = f"{naming.APT_PREFIX}/{naming.PUBLIC_KEY_NAME}"
+    present = store.read(key_file)
+    if present is None:
+        return
+    lists = sorted(store.sizes(naming.DISTS_PREFIX))
+    releases = [key for key in lists if key.rpartition("/")[2] == IN_RELEASE]
+    is_ours = (
+        all(_believed(notary, store.read(key)) for key in releases)
+        if releases
+        else present.data == known_keys(notary)
+    )
+    if is_ours:
+        files = sorted(store.sizes(naming.APT_PREFIX), key=lambda key: (key == key_file, key))
+        yield from dict.fromkeys((*releases, *lists, *files))
+
+
+def known_keys(notary: Notary) -> bytes | None:
+    """Return the trusted keys, None where not all are here: to look takes none of them."""
+    try:
+        return notary.public_keys()
+    except SigningKeyError:
+        return None
 
 
 def _put_lists(site: AptSite, there: Sizes) -> Iterator[str]:

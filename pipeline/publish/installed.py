@@ -6,7 +6,7 @@ signed repository under its address, and the images that the registry has.
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,15 @@ from pipeline.effects.archives import Entry, write_archive
 from pipeline.effects.console import Step
 from pipeline.effects.context import Context
 from pipeline.effects.engine import Network
+from pipeline.effects.files import write_atomically
 from pipeline.effects.public import is_loopback
 from pipeline.environment import ready_environment
-from pipeline.errors import InstallError
-from pipeline.install.apt import clean_system, named, try_packages
+from pipeline.errors import ImageError, InstallError
+from pipeline.install.apt import clean_system, named, trust_certificates, try_packages
 from pipeline.install.image import image_place, try_image
 from pipeline.model import naming
-from pipeline.model.configs import InterpreterConfig
+from pipeline.model.base import content_key, pretty_json
+from pipeline.model.configs import Config, InterpreterConfig
 from pipeline.model.debian import AptConfig, BinaryPackage
 from pipeline.model.images import PublishedImage
 from pipeline.model.ledger import Release, State
@@ -34,6 +36,7 @@ from pipeline.publish.projections.apt import listed_releases
 from pipeline.publish.sites import OpenChannel
 from pipeline.publish.view import View
 
+VERSION: Final = 1
 SOURCES_PATH: Final = "etc/apt/sources.list.d/public.sources"
 
 
@@ -61,6 +64,48 @@ class Check:
         return known("platform", name, self.ctx.config.platforms, where=naming.LEDGER_KEY)
 
 
+def own_factors(
+    config: Config, release: Release, asked: Sequence[str], machine: str
+) -> dict[str, int]:
+    """Return the platforms on which a release is tried, each with its factor.
+
+    They are those that are *asked* for, or else all that *machine* (``uname -m``) runs itself.
+
+    Raises:
+        UnknownNameError: there is no such platform, or the release is not for it.
+    """
+    event = release.published
+    interpreter = known(
+        "interpreter", event.interpreter, config.interpreters, where=naming.LEDGER_KEY
+    )
+    rows = {
+        item.platform: known("platform", item.platform, config.platforms, where=naming.LEDGER_KEY)
+        for item in event.platforms
+    }
+    own = [name for name, row in rows.items() if machine in row.runs_on and row.oci]
+    emulated = interpreter.translation.emulation_factor
+    chosen = {name: known("platform", name, rows, where=release.name) for name in asked or own}
+    return {name: 1 if machine in row.runs_on else emulated for name, row in chosen.items()}
+
+
+def check_once(check: Check, step: Step) -> tuple[Installed, ...]:
+    """Do as :func:`check_published`, unless it has been done; nothing comes back then."""
+    key = content_key(
+        "installed",
+        VERSION,
+        manifest=check.release.published.manifest_sha256,
+        offered=check.release.is_offered,
+        platforms=sorted(check.factors),
+    )
+    record = check.ctx.work.path("cache", "installed", f"{key}.json")
+    if record.is_file():
+        step.skip("was installed before")
+        return ()
+    found = check_published(check, step)
+    write_atomically(record, pretty_json([item.model_dump(mode="json") for item in found]))
+    return found
+
+
 def check_published(check: Check, step: Step) -> tuple[Installed, ...]:
     """Install a release as users do; nothing where the channel has neither apt nor a registry.
 
@@ -69,7 +114,7 @@ def check_published(check: Check, step: Step) -> tuple[Installed, ...]:
     """
     try:
         return (*_by_apt(check, step), *_from_registry(check, step))
-    except InstallError as error:
+    except (ImageError, InstallError) as error:
         name = check.release.name
         msg = (
             f"{error}\n{name} is public. Find out why; to take it back: "
@@ -85,9 +130,18 @@ def _by_apt(check: Check, step: Step) -> Iterator[Installed]:
     for suite in config.suites:
         for platform in check.factors:
             new, older = _packages(check, config, suite, platform)
-            if new:
+            if new and _is_seen(check, platform):
                 step.phase(f"apt in {suite}, {platform}")
                 yield _installed(check, suite, new, older)
+
+
+def _is_seen(check: Check, platform: str) -> bool:
+    """Whether the platform's engine sees the store: another machine's loopback is not ours."""
+    base_url = check.channel.sites[0].base_url
+    if platform in check.ctx.engines and is_loopback(base_url):
+        check.ctx.console.warn(f"{platform}: not installed: its engine does not see {base_url}")
+        return False
+    return True
 
 
 def _packages(
@@ -150,6 +204,8 @@ def _installed(
         clean_system(ctx, environment, network=_network(address), factor=factor) as system,
         tempfile.TemporaryDirectory(prefix="rpp-") as temporary,
     ):
+        if address.startswith("https:"):
+            trust_certificates(system)
         archive = Path(temporary, "sources.tar")
         text = _sources(check, suite).replace(site.base_url, address)
         write_archive(archive, [Entry(path=SOURCES_PATH, content=text.encode())], epoch=1)

@@ -7,6 +7,7 @@ ledger. Mirrors get a copy of the ledger, and indexes with their own addresses.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pipeline.effects.context import Context
@@ -20,7 +21,7 @@ from pipeline.errors import (
 from pipeline.model import naming
 from pipeline.model.configs import Config
 from pipeline.model.ledger import Ledger, Published, State, replay
-from pipeline.publish.apt import AptSite, stale_apt, write_apt
+from pipeline.publish.apt import AptSite, known_keys, left_apt, stale_apt, write_apt
 from pipeline.publish.debian_indexes import debian_indexes
 from pipeline.publish.indexes import each_index, is_there, write
 from pipeline.publish.ledger import (
@@ -65,6 +66,7 @@ def project(
         LedgerError: a mirror has events of its own, so it is no copy.
         FetchBackError: a mirror lacks files that it should offer; the other sites are done. Or a
             release's list of Debian packages is nowhere to be had; apt's lists stay as they are.
+        SigningKeyError: users of apt would lack a trusted key, as this machine does; the same.
     """
     sites, notary = channel.sites, channel.notary
     changed: dict[str, None] = {}
@@ -201,8 +203,11 @@ def _write_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> I
     for key in _superfluous(wanted):
         site.store.remove(key)
         yield _named(site, key)
-    for repository in _apt_site(ctx, channel, site, read):
+    for repository in _apt_site(ctx, channel, site, read, channel.notary.public_keys):
         yield from (_named(site, key) for key in write_apt(repository))
+    for key in _left_apt(channel, site, read):
+        site.store.remove(key)
+        yield _named(site, key)
 
 
 def _stale_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[str]:
@@ -215,11 +220,25 @@ def _stale_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> I
     there = each_index(site.store, wanted.indexes, is_there)
     yield from (_named(site, key) for key, is_right in there if not is_right)
     yield from (_named(site, key) for key in _superfluous(wanted))
-    for repository in _apt_site(ctx, channel, site, read):
+    keys = partial(known_keys, channel.notary)
+    for repository in _apt_site(ctx, channel, site, read, keys):
         yield from (_named(site, key) for key in stale_apt(repository))
+    yield from (_named(site, key) for key in _left_apt(channel, site, read))
 
 
-def _apt_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Iterator[AptSite]:
+def _left_apt(channel: OpenChannel, site: Site, read: Read) -> Iterator[str]:
+    """Yield the keys of a repository that the channel had once: yanks would not reach it."""
+    if channel.config.apt is None and read.data:
+        yield from left_apt(site.store, channel.notary)
+
+
+def _apt_site(
+    ctx: Context,
+    channel: OpenChannel,
+    site: Site,
+    read: Read,
+    public_keys: Callable[[], bytes | None],
+) -> Iterator[AptSite]:
     """Yield what the site's apt repository should be, where it has one and there is a ledger."""
     config = channel.config.apt
     if config is None or not read.data:
@@ -231,7 +250,7 @@ def _apt_site(ctx: Context, channel: OpenChannel, site: Site, read: Read) -> Ite
     facts = AptFacts(
         config=config,
         origin=ctx.config.vendor.name,
-        public_keys=channel.notary.public_keys(),
+        public_keys=public_keys(),
     )
     yield AptSite(
         store=site.store,

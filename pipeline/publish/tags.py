@@ -38,7 +38,7 @@ class TagChanges:
 
     changed: tuple[str, ...]
     left: tuple[str, ...]
-    repaired: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

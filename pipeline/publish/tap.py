@@ -2,7 +2,8 @@
 
 A tap is a projection like an index: it may be written at any time, and what is right already is
 left alone. A formula is written only after readers get every file that it names, with the digest
-that it has. Formulas of ours begin with a mark; other files of the repository are never touched.
+that it has; the others are written nevertheless, and what is there of a release that is not offered
+any more goes. Formulas of ours begin with a mark; other files of the repository are never touched.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from pipeline.publish.view import View
 FORMULA_DIRECTORY: Final = "Formula"
 ALIAS_DIRECTORY: Final = "Aliases"
 ATTEMPTS: Final = 10
-UNWRITTEN: Final = "The tap was not changed; run again when readers can get the file."
+UNWRITTEN: Final = "This formula was not written; run again when readers can get the file."
 
 Files = Mapping[str, TreeFile]
 """Files of a tap, by path."""
@@ -63,7 +64,7 @@ def write_tap(
     the others are fetched.
 
     Raises:
-        FormulaError: readers do not get a file that a formula names; nothing was written.
+        FormulaError: readers do not get a file that a formula names; all else was written.
         TapError: the repository cannot be read or written, or a formula's name is taken there.
         ConflictError: others kept pushing; run again.
         ConfigError: formulas' names clash.
@@ -71,13 +72,12 @@ def write_tap(
     branch, seen = _branch(ctx, tap), set(checked)
     for attempt in range(ATTEMPTS):
         head = branch.head()
-        change = _change(ctx.config, tap, state, site, _files(branch, head))
-        if not change:
-            return []
-        _check_files(ctx, site, change.formulas, seen)
-        commit = branch.commit(head, change.files, _commit(tap, state, change))
-        if _pushed(branch, commit, head):
-            return _told(tap, change)
+        there = _files(branch, head)
+        change = _change(ctx.config, tap, state, site, there)
+        failed = _check_files(ctx, site, change.formulas, seen)
+        change = change_without(change, failed, there, _offered(state))
+        if not change or _written(branch, head, change, _commit(tap, state, change)):
+            return _told_unless(tap, change, failed)
         pause(pause_before_next(attempt))
     msg = f"{tap.repository}: changed by others all the time. Run: python -m pipeline reconcile"
     raise ConflictError(msg)
@@ -127,6 +127,50 @@ def tap_change(wanted: Collection[Formula], products: Collection[str], there: Fi
     )
 
 
+def change_without(
+    change: TapChange, unwritten: Collection[str], there: Files, offered: Collection[str]
+) -> TapChange:
+    """Return *change* without the formulas *unwritten*, whose files readers do not get. Pure.
+
+    What is *there* of such a one stays if it is of a release in *offered*, named as
+    ``pypy/pypy3.11-v7.3.23``, and goes if not. An alias never leads to a formula that is not there:
+    it stays as it is, or goes.
+    """
+    paths = {_path(name) for name in unwritten}
+    staying = {path for path in paths & there.keys() if _release_of(there[path]) in offered}
+    gone = paths - staying
+    files = {path: file for path, file in change.files.items() if path not in paths}
+    files |= dict.fromkeys(gone & there.keys())
+    for alias in (path for path in {*files, *there} if path.startswith(f"{ALIAS_DIRECTORY}/")):
+        if _leads_to(files.get(alias, there.get(alias))) not in gone:
+            continue
+        files.pop(alias, None)
+        if (old := _leads_to(there.get(alias))) and (old in gone or files.get(old, old) is None):
+            files[alias] = None
+    formulas = tuple(item for item in change.formulas if item.name not in unwritten)
+    return TapChange(files=dict(sorted(files.items())), formulas=formulas)
+
+
+def _offered(state: State) -> set[str]:
+    return {
+        f"{item.published.product}/{item.published.release}"
+        for item in state.releases
+        if item.is_offered
+    }
+
+
+def _release_of(formula: TreeFile) -> str:
+    """Return the product and the release of a formula that bears our mark."""
+    return formula.data.decode("utf-8", "replace").partition("\n")[0].removeprefix(MARK)
+
+
+def _leads_to(alias: TreeFile | None) -> str | None:
+    """Return the path of the file that a link of the tap leads to."""
+    if alias is None or not alias.is_link:
+        return None
+    return alias.data.decode("utf-8", "replace").removeprefix("../")
+
+
 def _path(formula: str) -> str:
     return f"{FORMULA_DIRECTORY}/{formula}.rb"
 
@@ -136,8 +180,7 @@ def _own(products: Collection[str], there: Files) -> Iterator[str]:
     formulas = {path for path, file in there.items() if file.data.startswith(marks)}
     yield from formulas
     for path, file in there.items():
-        target = file.data.decode("utf-8", "replace").removeprefix("../")
-        if path.startswith(f"{ALIAS_DIRECTORY}/") and file.is_link and target in formulas:
+        if path.startswith(f"{ALIAS_DIRECTORY}/") and _leads_to(file) in formulas:
             yield path
 
 
@@ -170,17 +213,24 @@ def _change(config: Config, tap: TapConfig, state: State, site: Site, there: Fil
 
 def _check_files(
     ctx: Context, site: Site, wanted: Collection[Formula], seen: set[Artifact]
-) -> None:
-    """Fetch what the formulas name, as readers do, and add it to *seen*."""
+) -> dict[str, FormulaError]:
+    """Fetch what the formulas name, as readers do, and add it to *seen*.
+
+    Return why formulas cannot be written, by name.
+    """
+    failed: dict[str, FormulaError] = {}
     with (
         tempfile.TemporaryDirectory(prefix="rpp-") as temporary,
         ctx.public.reader(site.store, site.base_url) as receive,
     ):
         for formula in wanted:
-            for artifact in formula.files:
-                if artifact not in seen:
+            try:
+                for artifact in (item for item in formula.files if item not in seen):
                     _check_file(receive, site, formula, artifact, Path(temporary, "file"))
                     seen.add(artifact)
+            except FormulaError as error:
+                failed[formula.name] = error
+    return failed
 
 
 def _check_file(
@@ -233,6 +283,10 @@ def _last_event(state: State) -> datetime:
     )
 
 
+def _written(branch: Branch, head: str | None, change: TapChange, said: Commit) -> bool:
+    return _pushed(branch, branch.commit(head, change.files, said), head)
+
+
 def _pushed(branch: Branch, commit: str, onto: str | None) -> bool:
     """Push, and return whether the branch is *commit*; not if somebody else was faster.
 
@@ -248,6 +302,15 @@ def _pushed(branch: Branch, commit: str, onto: str | None) -> bool:
             raise
         return now == commit
     return True
+
+
+def _told_unless(
+    tap: TapConfig, change: TapChange, failed: Mapping[str, FormulaError]
+) -> list[str]:
+    """Return what changed, where every formula could be written."""
+    if failed:
+        raise FormulaError("\n".join(str(error) for error in failed.values()))
+    return _told(tap, change)
 
 
 def _told(tap: TapConfig, change: TapChange) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Protocol
 from pipeline.effects.clock import Now
 from pipeline.effects.context import Context
 from pipeline.effects.process import ProcessRunner
-from pipeline.errors import SignatureError
+from pipeline.errors import SignatureError, SigningKeyError
 from pipeline.model.base import canonical_json
 from pipeline.model.configs import SigningConfig
 from pipeline.model.ledger import SignedLedger
@@ -48,7 +48,11 @@ class Notary(Protocol):
         """Return the text of *data* if a trusted key signed it; raises SignatureError."""
 
     def public_keys(self) -> bytes | None:
-        """Return all trusted public keys that are here in one ASCII armour; None: not known."""
+        """Return all trusted public keys in one ASCII armour; None: no such are known here.
+
+        Raises:
+            SigningKeyError: some are here, but not all.
+        """
 
 
 class FileVerifier(Protocol):
@@ -124,17 +128,28 @@ class KeyringNotary:
         return self.texts[data]
 
     def public_keys(self) -> bytes | None:
-        """Return the channel's key and the other trusted ones that are in the keyring."""
+        """Return the channel's key and the other trusted ones, whichever releaser asks."""
         if not self.is_there():
             return None
-        return armoured(b"".join(self._trusted_keys().values()))
+        keys = self._exported_keys()
+        if missing := [name for name, key in keys.items() if not key]:
+            msg = (
+                f"users must have every key that may sign, but {', '.join(missing)} of key signing "
+                "in channels.toml is not in the keyring here. Get it from who has it and import it "
+                "with gpg --import, or take it out of trusted everywhere."
+            )
+            raise SigningKeyError(msg)
+        return armoured(b"".join(keys.values()))
 
     def _trusted_keys(self) -> dict[str, bytes]:
         """Return the trusted keys that are in the keyring, in binary form, by fingerprint."""
+        return {name: key for name, key in self._exported_keys().items() if key}
+
+    def _exported_keys(self) -> dict[str, bytes]:
+        """Return each trusted key in binary form, empty if it is not in the keyring."""
         with self.keyring() as keyring:
             names = {*self.config.trusted, *own_fingerprints(keyring, self.config)}
-            found = {name: keyring.exported(name) for name in sorted(names)}
-        return {name: key for name, key in found.items() if key}
+            return {name: keyring.exported(name) for name in sorted(names)}
 
     def check_file(self, path: Path, signature: Path, fingerprint: str) -> None:
         """Check that the channel's key, or another trusted one, signed *path*."""

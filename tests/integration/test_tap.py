@@ -94,6 +94,19 @@ def test_a_formula_with_an_address_that_does_not_answer_is_refused(tap: Tap) -> 
     assert tap.git("rev-parse", "main") == before
 
 
+def test_a_yanked_release_goes_even_if_the_one_before_is_not_to_be_had(tap: Tap) -> None:
+    old, new = tap.release("1.0.0"), tap.release("1.0.1")
+    tap.write(old, new)
+    for archive in tap.site_root.rglob("demo-v1.0.0-*.tar.gz"):
+        archive.unlink()
+
+    with pytest.raises(FormulaError, match=r"formula demo: .*demo-v1\.0\.0-linux64\.tar\.gz"):
+        tap.write(old, new, later(Yanked, new))
+
+    assert tap.files() == []
+    assert tap.git("log", "-1", "--format=%s", "main").strip() == "remove demo"
+
+
 def test_a_formula_with_an_address_of_other_bytes_is_refused(tap: Tap) -> None:
     release = tap.release("1.0.0")
     (archive,) = tap.site_root.rglob("*.tar.gz")

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -495,6 +496,133 @@ def test_channels_with_stores_of_their_own_may_differ(root: Path) -> None:
     path.write_text(before + heading + rest.replace('store = "store"', 'store = "nightlies"'))
 
     assert load_config(root).channels.nightly.store == "nightlies"
+
+
+TAP: Final = '{{ repository = "{}", author = "A Releaser <a@tap.test>" }}'
+
+
+def with_keys(root: Path, release: str, nightly: str) -> None:
+    """Give the channels further keys, each lines of TOML."""
+    path = root / "channels.toml"
+    text = path.read_text(encoding="utf-8")
+    for name, lines in (("release", release), ("nightly", nightly)):
+        text = text.replace(f"[{name}]\n", f"[{name}]\n{lines}\n")
+    path.write_text(text, encoding="utf-8")
+
+
+def with_two_stores(root: Path) -> None:
+    """Give the nightlies a store of their own."""
+    path = root / "channels.toml"
+    before, heading, rest = path.read_text(encoding="utf-8").partition("[nightly]")
+    path.write_text(before + heading + rest.replace('store = "store"', 'store = "nightlies"'))
+
+
+@pytest.mark.parametrize("ending", ["", ".git", "/"])
+def test_channels_with_two_stores_have_no_tap_together(root: Path, ending: str) -> None:
+    """Each knows its own ledger only, and would remove the other's formulas."""
+    address = "https://git.test/tap"
+    with_keys(root, f"tap = {TAP.format(address)}", f"tap = {TAP.format(address + ending)}")
+
+    if not ending:
+        assert load_config(root).channels.nightly.tap is not None
+    with_two_stores(root)
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    message = str(caught.value)
+    assert message.startswith(
+        f"channels.toml: key nightly.tap.repository: {address}{ending} (main)"
+    )
+    assert "Give one another repository or branch" in message
+
+
+def test_channels_with_two_stores_may_have_two_taps(root: Path) -> None:
+    taps = [f"tap = {TAP.format(f'https://git.test/{name}')}" for name in ("one", "two")]
+    with_keys(root, taps[0], taps[1])
+    with_two_stores(root)
+
+    assert load_config(root).channels.release.tap is not None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:s3cret@git.test/tap",
+        "https://s3cret@git.test/tap",
+        "http://me:s3cret@git.test/tap",
+        "ssh://me:s3cret@git.test/tap",
+    ],
+)
+def test_a_taps_address_with_a_secret_is_refused_and_not_repeated(root: Path, address: str) -> None:
+    """It would stand in git's arguments, in errors and in plans."""
+    with_keys(root, f"tap = {TAP.format(address)}", "")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    message = str(caught.value)
+    assert "channels.toml: key release.tap.repository: has a password or token in it." in message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize(
+    "address", ["ssh://git@git.test/tap", "https://git.test/@tap", "file:///srv/tap@home.git"]
+)
+def test_a_taps_address_may_name_the_user_of_ssh(root: Path, address: str) -> None:
+    tap = f"tap = {TAP.format(address)}"
+    with_keys(root, tap, tap)
+
+    channel = load_config(root).channels.release
+
+    assert channel.tap is not None
+    assert channel.tap.repository == address
+
+
+KEYS: Final = ("A" * 40, "B" * 40)
+
+
+def signed_by(root: Path, release: str, nightly: str, more: str) -> None:
+    """Let the channels sign as these tables say, with *more* keys in both."""
+    path = root / "channels.toml"
+    old = 'signing = { key = "quickstart", minimum_days = 30 }'
+    for signing in (release, nightly):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(old, f"signing = {signing}\n{more}", 1), encoding="utf-8")
+
+
+APT: Final = 'apt = { suites = ["bookworm"] }'
+
+
+def test_channels_with_one_apt_repository_trust_the_same_keys(root: Path) -> None:
+    """Who has the repository's source file must have every key that signs its lists."""
+    signed_by(root, f'{{ key = "{KEYS[0]}" }}', f'{{ key = "{KEYS[1]}" }}', APT)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    only = f"only one channel has {', '.join(KEYS)} as key or in trusted"
+    assert str(caught.value).startswith(f"channels.toml: key nightly.signing: {only}")
+
+
+@pytest.mark.parametrize("more", [APT, ""], ids=["apt", "no apt"])
+def test_channels_with_one_store_may_have_two_keys_that_both_trust(root: Path, more: str) -> None:
+    one, other = (
+        f'{{ key = "{key}", trusted = ["{trusted}"] }}' for key, trusted in (KEYS, KEYS[::-1])
+    )
+    signed_by(root, one, other if more else f'{{ key = "{KEYS[1]}" }}', more)
+
+    assert load_config(root).channels.nightly.signing.key == KEYS[1]
+
+
+def test_suites_with_one_number_are_refused(root: Path, edit: Edit) -> None:
+    """Their packages would have the same names and versions."""
+    edit("distributions.toml", 'number = "13"', 'number = "12"')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root)
+
+    message = str(caught.value)
+    assert message.startswith("distributions.toml: key suites.trixie.number: 12 is that of suites.")
 
 
 @pytest.mark.parametrize("names", ['"worker"', '"all"', '["linux-riscv64", "linux-x86_64"]'])

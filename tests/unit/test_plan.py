@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, PlatformError, UnknownNameError
 from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.base import canonical_json, pretty_json
 from pipeline.model.configs import Channel, Config, ImageBootstrap
+from pipeline.model.debian import AptConfig
 from pipeline.model.naming import check_key
 from pipeline.model.platforms import Mode, Placement, Worker
 from pipeline.model.versions import InterpreterVersion
@@ -584,6 +585,24 @@ def test_the_same_revision_may_be_a_nightly_of_two_days() -> None:
 
     assert first.release != second.release
     assert [job.stem for job in first.jobs] == [job.stem for job in second.jobs]
+
+
+def test_packages_of_two_days_have_two_versions() -> None:
+    """Apt must never see one version with two packages; the release's day decides."""
+    config = with_channel("nightly", apt=AptConfig(suites=("bookworm",)))
+    revision = make_revision(number=77, revision="abcdef0123456789" * 4)
+
+    names = [
+        make_plan_for(config, revision, channel="nightly", day=date(2026, 11, day))
+        .jobs[0]
+        .debian_files
+        for day in (24, 25)
+    ]
+
+    assert names == [
+        (f"rpython-demo_1.0.0.nightly77.202611{day}.abcdef012345-1.deb12_amd64.deb",)
+        for day in (24, 25)
+    ]
 
 
 @pytest.mark.parametrize("staged", [True, False])

@@ -20,9 +20,7 @@ import deflate
 
 from pipeline.effects.archives import GZIP_LEVEL, Entry
 from pipeline.model.debian import DebianConfig, DebianPart, DebianSuite, Vendor, package_version
-from pipeline.model.naming import archive_stem, release_name
 from pipeline.model.records import BuildInfo
-from pipeline.model.versions import Nightly
 from pipeline.plan import Job
 from pipeline.templates import rendered
 
@@ -69,21 +67,12 @@ class Subject:
     @property
     def version(self) -> str:
         """The version of all packages."""
-        return package_version(self.job.version, self.suite, nightly_of(self.job))
+        return package_version(self.job.version, self.suite, self.job.nightly)
 
     def part(self, name: str) -> DebianPart | None:
         """Return the part that a package is, None if it is the main one."""
         parts = (part for part in self.config.parts if self.config.part_name(part) == name)
         return next(parts, None)
-
-
-def nightly_of(job: Job) -> Nightly | None:
-    """Return the nightly that a job is of, or None if it is of a release: its stem says it."""
-    released = release_name(job.interpreter.interpreter, job.version)
-    number, revision = job.revision.number, job.revision.revision[:12]
-    if job.stem == archive_stem(released, job.platform, nightly=False) or number is None:
-        return None
-    return Nightly(number, revision, job.interpreter.nightly_prefix)
 
 
 def placed(subject: Subject, name: str, files: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -140,7 +129,7 @@ def changelog(subject: Subject) -> str:
     built = f"Made of {subject.archive}, built from {subject.info.source.kind} revision "
     built += f"{subject.info.source.revision}."
     noted = list(noted_changes(subject.notes))
-    first = f"Release {subject.job.version}." if nightly_of(subject.job) is None else "A nightly."
+    first = f"Release {subject.job.version}." if subject.job.nightly is None else "A nightly."
     items = [_wrapped(item) for item in (first, *noted, built)]
     return rendered(
         f"{TEMPLATES}/changelog.jinja",

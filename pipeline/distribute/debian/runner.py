@@ -13,7 +13,6 @@ from pipeline.distribute.debian.render import (
     completed,
     control_of,
     debug_file,
-    nightly_of,
     placed,
 )
 from pipeline.distribute.debian.split import bundled_libraries, left_out, split
@@ -76,6 +75,7 @@ def debian_inputs(
         "stem": job.stem,
         "version": str(job.version),
         "revision": job.revision,
+        "nightly_day": str(job.nightly_day),
     }
 
 
@@ -237,6 +237,6 @@ def _notes(ctx: Context, job: Job) -> str:
     """Return a release's notes, empty where there are none, as for every nightly."""
     release = naming.release_name(job.interpreter.interpreter, job.version)
     path = ctx.root / NOTES / f"{release}.md"
-    if nightly_of(job) is not None or not path.is_file():
+    if job.nightly is not None or not path.is_file():
         return ""
     return path.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ One address stands at the top, since Homebrew must find one on every system; blo
 other systems and processors. What it depends on keeps a formula from those that have none.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from pipeline.model.artifacts import Artifact
@@ -36,6 +36,13 @@ class Source(NamedTuple):
     url: str
 
 
+class Limits(NamedTuple):
+    """What a formula depends on, and blocks for systems, as lines."""
+
+    limits: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
+
+
 class Stanzas(NamedTuple):
     """The archive at the top; what the formula depends on and blocks for systems, as lines."""
 
@@ -51,27 +58,28 @@ def formula_sources(view: View, event: Published) -> tuple[Source, ...]:
 
 def stanzas(sources: Sequence[Source]) -> Stanzas:
     """Return what says where *sources* are, of which there is one at least."""
-    by_system = {
-        system: found
-        for system in SYSTEMS
-        if (found := [source for source in sources if source.names.os == system])
-    }
     top = sources[-1]
-    if len(by_system) > 1:
-        blocks = (
-            _block(f"on_{system}", [*_processor(found), *_of_processors(found, top)])
-            for system, found in by_system.items()
-        )
-        return Stanzas(top, (), tuple(block for block in blocks if block))
-    ((system, found),) = by_system.items()
-    limits = (*_processor(found), f"depends_on :{system}")
-    block = _block(f"on_{system}", list(_of_processors(found, top)))
-    return Stanzas(top, limits, (block,) if block else ())
+    return Stanzas(
+        top, *_limited(sources, lambda item: (*_further_address(item, top), *_minimum_os(item)))
+    )
 
 
-def resource_lines(found: Stanzas) -> tuple[str, ...]:
-    """Return what a resource, a further archive of a formula, says of its addresses."""
-    return (*_address(found.top), *(line for block in found.blocks for line in ("", *block)))
+def resource_limits(sources: Sequence[Source]) -> Limits:
+    """Return for whom a formula is that has *sources* as a resource."""
+    return _limited(sources, _minimum_os)
+
+
+def resource_lines(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return where a resource, a further archive of a formula, is.
+
+    It is for nobody in particular: Homebrew knows ``depends_on`` only outside of resources.
+    """
+    top = sources[-1]
+    blocks = (
+        _block(f"on_{system}", _of_processors(found, lambda item: _further_address(item, top)))
+        for system, found in _by_system(sources).items()
+    )
+    return (*_address(top), *(line for block in blocks if block for line in ("", *block)))
 
 
 def indented(lines: Iterable[str], levels: int = 1) -> tuple[str, ...]:
@@ -96,10 +104,42 @@ def _processor(sources: Sequence[Source]) -> tuple[str, ...]:
     return (f"depends_on arch: {PROCESSORS[sources[0].names.processor]}",)
 
 
-def _of_processors(sources: Sequence[Source], top: Source) -> Iterator[str]:
-    for source in sources:
-        address = () if source is top else _address(source)
-        yield from _block(f"on_{source.names.processor}", [*address, *_minimum_os(source)])
+def _by_system(sources: Sequence[Source]) -> dict[str, list[Source]]:
+    return {
+        system: found
+        for system in SYSTEMS
+        if (found := [source for source in sources if source.names.os == system])
+    }
+
+
+def _limited(sources: Sequence[Source], said: Callable[[Source], Iterable[str]]) -> Limits:
+    """Return for whom a formula with *sources* is, and in blocks what is *said* of each."""
+    by_system = _by_system(sources)
+    is_single = len(by_system) == 1
+    blocks = [
+        _block(
+            f"on_{system}",
+            [*(() if is_single else _processor(found)), *_of_processors(found, said)],
+        )
+        for system, found in by_system.items()
+    ]
+    limits = [
+        line
+        for system, found in by_system.items()
+        if is_single
+        for line in (*_processor(found), f"depends_on :{system}")
+    ]
+    return Limits(tuple(limits), tuple(block for block in blocks if block))
+
+
+def _of_processors(
+    sources: Sequence[Source], said: Callable[[Source], Iterable[str]]
+) -> tuple[str, ...]:
+    return tuple(
+        line
+        for source in sources
+        for line in _block(f"on_{source.names.processor}", tuple(said(source)))
+    )
 
 
 def _minimum_os(source: Source) -> Iterator[str]:
@@ -108,6 +148,10 @@ def _minimum_os(source: Source) -> Iterator[str]:
         name = MACOS_NAMES.get(binaries.minimum_os.partition(".")[0])
         if name is not None:
             yield f"depends_on macos: {name}"
+
+
+def _further_address(source: Source, top: Source) -> tuple[str, ...]:
+    return () if source is top else _address(source)
 
 
 def _address(source: Source) -> tuple[str, ...]:

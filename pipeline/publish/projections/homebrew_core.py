@@ -17,8 +17,8 @@ from pipeline.publish.projections.formula_sources import (
     Source,
     formula_sources,
     indented,
+    resource_limits,
     resource_lines,
-    stanzas,
 )
 from pipeline.publish.projections.homebrew import RUBY_TYPE, Line, common_values, formula_lines
 from pipeline.publish.projections.selection import newest_finals
@@ -88,13 +88,14 @@ def _text(
     bootstrap: tuple[Source, ...],
 ) -> str:
     translation = line.config.translation
-    found = stanzas(bootstrap)
+    found = resource_limits(bootstrap)
     values = {
         **common_values(view, line),
         "url": view.url(line.event, archive.filename),
         "sha256": archive.sha256,
         "dependencies": dependencies(config, found.limits),
-        "bootstrap": indented(resource_lines(found), 2),
+        "blocks": tuple(indented(block) for block in found.blocks),
+        "bootstrap": indented(resource_lines(bootstrap), 2),
         "bootstrap_program": view.interpreters[config.bootstrap].package.executable,
         "directory": translation.directory,
         "options": (

@@ -86,6 +86,15 @@ def test_an_older_version_is_installed_first_and_upgraded() -> None:
     assert [command[-1] for command in installs] == ["toy=1", "toy-dev=2"]
 
 
+def test_what_only_the_older_version_had_is_purged_too() -> None:
+    debian = Debian()
+
+    tried(debian, Packages(names=("toy=1", "toy-doc=1"), parts=("", "-doc")))
+
+    (purge,) = [command for command in debian.commands if "purge" in command]
+    assert purge[purge.index("purge") + 1 :] == ("toy", "toy-dev", "toy-doc")
+
+
 def test_programs_are_run_by_an_ordinary_user_who_knows_nothing_of_root() -> None:
     debian = Debian()
 

@@ -13,7 +13,7 @@ from pipeline.model.base import pretty_json
 from pipeline.model.debian import AptConfig, BinaryPackage, DebianConfig, DebianIndex
 from pipeline.model.install import InstallTest
 from pipeline.model.ledger import Event, Published, Yanked
-from pipeline.publish.installed import Check, check_published
+from pipeline.publish.installed import Check, check_once, check_published, own_factors
 from pipeline.publish.sites import OpenChannel
 from tests.factories import changed, later, make_event, make_state
 from tests.fakes import Answer, FakeNotary, World, make_world, open_channel
@@ -36,6 +36,7 @@ def world(tmp_path: Path) -> World:
     world.engine.answers = {
         (word,): Answer(stdout=text) for word, text in {**good, **versions}.items()
     }
+    world.engine.answers["ca-certificates",] = Answer()
     world.engine.answers["id", "-u"] = Answer(stdout="1000\n")
     world.engine.answers["toy", "--version"] = Answer(stdout="toy 1.2.3\n")
     return replace(world, ctx=replace(world.ctx, config=config))
@@ -127,7 +128,7 @@ def test_the_version_before_is_installed_first_so_that_it_is_an_upgrade(world: W
     found = installed(world, check(world, channel, *events, release=1))
 
     assert found == (("apt", ("upgraded", "version", "purged")),)
-    installs = [line for line in commands(world) if "--no-install-recommends" in line]
+    installs = [line for line in commands(world) if "--no-install-recommends toy=" in line]
     assert [line.split("=")[-1] for line in installs] == ["1.0.0-1~deb11", "1.1.0-1~deb11"]
 
 
@@ -221,3 +222,66 @@ def test_what_is_on_the_loopback_is_seen_from_the_hosts_network_only(world: Worl
     )
 
     assert [name for name in world.engine.networks if name != "none"] == ["bridge", "host"]
+
+
+def test_over_https_the_system_gets_certificates_first(world: World) -> None:
+    channel = shop(world)
+    site = replace(channel.sites[0], base_url="https://downloads.test")
+
+    installed(world, check(world, replace(channel, sites=(site,)), published(channel, "1.0.0")))
+
+    places = [
+        next(n for n, line in enumerate(commands(world)) if word in line)
+        for word in ("ca-certificates", "apt-cache", "find /")
+    ]
+    assert places == sorted(places)
+
+
+def test_an_engine_elsewhere_does_not_see_this_machines_loopback(world: World) -> None:
+    channel = shop(world)
+    site = replace(channel.sites[0], base_url="http://127.0.0.1:8377")
+    elsewhere = replace(world, ctx=replace(world.ctx, engines={PLATFORM: world.engine}))
+    event = published(channel, "1.0.0")
+
+    found = installed(elsewhere, check(elsewhere, replace(channel, sites=(site,)), event))
+
+    assert found == ()
+    assert "not installed: its engine does not see http://127.0.0.1:8377" in world.text.getvalue()
+
+
+def test_what_was_installed_is_not_installed_again_but_what_failed_is(world: World) -> None:
+    channel = shop(world)
+    given = check(world, channel, published(channel, "1.0.0"))
+    failing = Answer(status=100, stderr="E: no network")
+    with world.ctx.console.step("check") as step:
+        world.engine.answers["toy=1.0.0-1~deb11",] = failing
+        with pytest.raises(InstallError):
+            check_once(given, step)
+        world.engine.answers["toy=1.0.0-1~deb11",] = Answer()
+
+        assert len(check_once(given, step)) == 1
+        assert check_once(given, step) == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ((), {"linux-x86_64": 1}),
+        (("linux-aarch64",), {"linux-aarch64": 20}),
+    ],
+    ids=["what this machine runs", "what is asked for, under an emulator"],
+)
+def test_a_release_is_tried_on_these_platforms(
+    world: World, asked: tuple[str, ...], expected: dict[str, int]
+) -> None:
+    event = make_event(
+        "toy",
+        "1.0.0",
+        platforms=("linux-x86_64", "linux-aarch64"),
+        product="toy",
+        language_version="1.2",
+    )
+
+    found = own_factors(world.ctx.config, make_state(event).releases[0], asked, "x86_64")
+
+    assert found == expected

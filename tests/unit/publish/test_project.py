@@ -12,7 +12,13 @@ import pytest
 from pipeline.effects.context import Context
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.store import LocalStore
-from pipeline.errors import ConflictError, FetchBackError, LedgerError, UncertainError
+from pipeline.errors import (
+    ConflictError,
+    FetchBackError,
+    LedgerError,
+    SigningKeyError,
+    UncertainError,
+)
 from pipeline.model import naming
 from pipeline.model.base import canonical_json
 from pipeline.model.debian import AptConfig
@@ -724,6 +730,72 @@ def test_an_old_signed_list_is_stale_and_written_anew(
     expected = [*urls(site, IN_RELEASE), *urls(mirror, IN_RELEASE)]
     assert stale_indexes(later, channel) == expected
     assert project(later, channel) == expected
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_repository_that_the_channel_has_no_more_goes(
+    apt: tuple[Context, OpenChannel], site: Site, mirror: Site, *, killed: bool
+) -> None:
+    """Its lists would offer yanked versions; who is killed after the first key is no matter."""
+    ctx, channel = apt
+    project(ctx, channel)
+    without = replace(channel, config=changed(channel.config, apt=None))
+    if killed:
+        for each in (site, mirror):
+            each.store.remove(IN_RELEASE)
+
+    named = stale_indexes(ctx, without)
+    assert project(ctx, without) == named
+
+    first, last = (urls(site, key)[0] for key in (IN_RELEASE, "apt/KEY.asc"))
+    of_site = [url for url in named if url.startswith(FIRST)]
+    assert of_site[-1] == last
+    assert (of_site[0] == first) is not killed
+    for each in (site, mirror):
+        assert (each.store.sizes("dists"), each.store.sizes("apt")) == ({}, {})
+    assert public(site) == expected(site, state_of(site))
+    assert stale_indexes(ctx, without) == []
+
+
+@pytest.mark.parametrize("theirs", ["dists/theirs/InRelease", "apt/KEY.asc"])
+def test_a_repository_of_somebody_else_stays(
+    apt: tuple[Context, OpenChannel], site: Site, theirs: str
+) -> None:
+    ctx, channel = apt
+    channel = replace(channel, sites=(site,))
+    project(ctx, channel)
+    path = Path(site.store.address, theirs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"somebody else's")
+    if theirs.startswith("apt/"):
+        site.store.remove(IN_RELEASE)
+    before = public(site)
+    without = replace(channel, config=changed(channel.config, apt=None))
+
+    assert (stale_indexes(ctx, without), project(ctx, without)) == ([], [])
+    assert public(site) == before
+
+
+class PartialNotary(FakeNotary):
+    """Has not all of the trusted keys."""
+
+    def public_keys(self) -> bytes | None:
+        """Refuse."""
+        msg = "users must have every key"
+        raise SigningKeyError(msg)
+
+
+def test_who_lacks_a_trusted_key_looks_at_a_repository_and_writes_none(
+    apt: tuple[Context, OpenChannel], site: Site
+) -> None:
+    ctx, channel = apt
+    project(ctx, channel)
+    partly = replace(channel, notary=PartialNotary())
+    add(store_of(site), yanked(1))
+
+    assert urls(site, IN_RELEASE)[0] not in stale_indexes(ctx, partly)
+    with pytest.raises(SigningKeyError, match="every key"):
+        project(ctx, partly)
 
 
 def test_a_release_whose_list_of_packages_is_lost_keeps_only_apt_from_the_news(

@@ -303,11 +303,31 @@ def test_a_text_by_a_trusted_key_is_believed_and_by_no_other(world: World) -> No
 def test_the_public_keys_are_the_trusted_ones_in_one_block(world: World) -> None:
     world.process.expect("gpg", "--export", KEY, answer=Answer(stdout=b"own"))
     world.process.expect("gpg", "--export", OTHER_KEY, answer=Answer(stdout=b"other"))
-    world.process.expect("gpg", "--export", THIRD_KEY, answer=Answer(stdout=b""))
 
-    keys = notary_of(world, KEY, OTHER_KEY, THIRD_KEY).public_keys()
+    keys = notary_of(world, KEY, OTHER_KEY).public_keys()
 
     assert keys == armoured(b"ownother")
+
+
+@pytest.mark.parametrize("missing", [KEY, THIRD_KEY])
+def test_no_public_key_is_left_out(world: World, missing: str) -> None:
+    """Else what users get would depend on who releases, and lack a key that signs."""
+    for key in (KEY, OTHER_KEY, THIRD_KEY):
+        answer = Answer(stdout=b"" if key == missing else b"key")
+        world.process.expect("gpg", "--export", key, answer=answer)
+    notary = notary_of(world, KEY, OTHER_KEY, THIRD_KEY)
+
+    with pytest.raises(SigningKeyError, match=f"but {missing} .* gpg --import"):
+        notary.public_keys()
+
+
+def test_a_missing_key_keeps_nobody_from_reading_what_another_signed(world: World) -> None:
+    expect_clear(world.process, OTHER_KEY)
+    world.process.expect("gpg", "--export", THIRD_KEY, answer=Answer(stdout=b""))
+
+    notary = notary_of(world, KEY, OTHER_KEY, THIRD_KEY)
+
+    assert notary.signed_text(CLEAR_BEGIN + CLEAR_END) == TEXT
 
 
 def test_without_a_keyring_no_key_is_known(world: World) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +16,13 @@ from pipeline.distribute.debian.render import (
     control_of,
     debug_file,
     installed_size,
-    nightly_of,
     noted_changes,
     placed,
 )
 from pipeline.effects.archives import Entry
-from pipeline.model.debian import BinaryPackage, LintianOverride
+from pipeline.model.configs import Channel
+from pipeline.model.debian import AptConfig, BinaryPackage, LintianOverride, package_filename
 from pipeline.model.naming import archive_stem, nightly_name
-from pipeline.model.versions import Nightly
 from pipeline.plan import Job
 from tests.conftest import CheckGolden
 from tests.factories import (
@@ -32,6 +32,7 @@ from tests.factories import (
     make_config,
     make_git_revision,
     make_job,
+    make_plan_for,
     make_pypy_job,
 )
 
@@ -61,7 +62,8 @@ def make_nightly_job() -> Job:
     """Return the job of a nightly of PyPy, whose stem has no release's name."""
     job = make_pypy_job(revision=make_git_revision(number=188288))
     name = nightly_name(job.interpreter, job.revision)
-    return changed(job, stem=archive_stem(name, job.platform, nightly=True))
+    stem = archive_stem(name, job.platform, nightly=True)
+    return changed(job, stem=stem, nightly_day=date(2026, 11, 25))
 
 
 def text_of(tree: Sequence[Entry], path: str) -> str:
@@ -234,16 +236,29 @@ def test_a_stanza_is_one_that_apts_lists_take() -> None:
     assert package.control.startswith("Package: pypy3.11-venv\nSource: pypy3.11\n")
 
 
-def test_a_release_is_no_nightly_and_a_nightly_is_told_by_its_stem() -> None:
-    assert nightly_of(make_pypy_job()) is None
-    assert nightly_of(make_nightly_job()) == Nightly(188288, "194f9f44b505", "pypy-c-jit")
-
-
-def test_a_nightlys_packages_have_its_number_in_their_version() -> None:
+def test_a_nightlys_packages_have_its_number_and_day_in_their_version() -> None:
     subject = make_subject(make_nightly_job())
 
-    assert subject.version == "7.3.23+nightly188288.194f9f44b505-1~deb12"
+    assert subject.version == "7.3.23+nightly188288.20261125.194f9f44b505-1~deb12"
     assert "A nightly." in changelog(subject)
+
+
+@pytest.mark.parametrize("channel", ["release", "nightly"])
+def test_what_is_built_has_the_names_that_the_plan_says(channel: Channel) -> None:
+    config = make_config()
+    suites = tuple(config.suites)
+    table = changed(getattr(config.channels, channel), apt=AptConfig(suites=suites))
+    config = changed(config, channels=changed(config.channels, **{channel: table}))
+    (job,) = make_plan_for(config, channel=channel, day=date(2026, 11, 25)).jobs
+
+    built = [
+        package_filename(name, subject.version, subject.architecture)
+        for suite in suites
+        for subject in [make_subject(job, suite=config.suites[suite])]
+        for name in subject.config.names
+    ]
+
+    assert built == list(job.debian_files) != []
 
 
 def test_the_changelog_is_of_the_sources_time_and_tells_the_release_notes(

@@ -1,6 +1,7 @@
 """A job's packages for its suites, with an engine that does what the tools would."""
 
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -226,6 +227,12 @@ def test_all_that_decides_the_bytes_is_among_the_inputs(world: World) -> None:
     rewritten = debian_inputs(world.ctx, job, archives, environments, suites)
     write_text(world.ctx.root / "release_notes" / "toy-v1.2.3.md", "- A change.\n")
     noted = debian_inputs(world.ctx, job, archives, environments, suites)
+    days = [
+        debian_inputs(world.ctx, changed(job, nightly_day=date(2026, 11, day)), archives, (), ())[
+            "nightly_day"
+        ]
+        for day in (24, 25)
+    ]
 
     assert with_other["environments"] != plain["environments"]
     assert fewer["suites"] != plain["suites"]
@@ -234,3 +241,4 @@ def test_all_that_decides_the_bytes_is_among_the_inputs(world: World) -> None:
     )
     assert rewritten["templates"] != plain["templates"]
     assert noted["notes"] != plain["notes"]
+    assert len({*days, plain["nightly_day"]}) == 3

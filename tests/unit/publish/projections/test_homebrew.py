@@ -244,6 +244,30 @@ def test_what_macos_has_is_a_dependency_where_a_source_formula_is_for_linux_only
     assert dependencies(config, ())[-1] == 'uses_from_macos "zlib"'
 
 
+def test_a_resource_says_where_it_is_and_the_formula_for_whom() -> None:
+    """Homebrew has no ``depends_on`` inside of a resource."""
+    platforms = make_config().platforms
+    mac = platforms["macos-arm64"]
+    newer = changed(mac, binaries=changed(mac.binaries, minimum_os="13.0"))
+    source = make_event(files=(*make_archives("pypy3.11-v7.3.23"), make_source_archive()))
+    bootstrap = make_event("pypy2.7", language_version="2.7.18", platforms=(*LINUX, "macos-arm64"))
+    view = make_view(source, bootstrap, platforms={**platforms, "macos-arm64": newer})
+
+    (document,) = source_formulas(view).values()
+
+    text = document.data.decode()
+    before, _, rest = text.partition('  resource "bootstrap" do\n')
+    resource, _, _ = rest.partition("\n  def install")
+    assert "depends_on" not in resource
+    assert re.findall(r"on_(\w+) do", resource) == ["macos", "arm", "linux", "arm"]
+    assert resource.count("    url ") == 3
+    assert (
+        "  on_macos do\n    depends_on arch: :arm64\n"
+        "    on_arm do\n      depends_on macos: :ventura\n    end\n  end\n"
+    ) in before
+    assert "depends_on :linux" not in before
+
+
 def test_a_yanked_bootstrap_is_not_used() -> None:
     files = (*make_archives("pypy3.11-v7.3.23"), make_source_archive())
     bootstrap = make_event("pypy2.7", language_version="2.7.18")
