@@ -50,7 +50,7 @@ from pipeline.publish import files as publish_stage
 from pipeline.publish.copies import Copied, copy_releases
 from pipeline.publish.destinations import project_everywhere, stale_everywhere
 from pipeline.publish.events import Stamp, existing, publication, refuse_other_release
-from pipeline.publish.images import ImagePush, ImageUpload, push_images
+from pipeline.publish.images import ImagePush, ImageUpload, hold_images, push_images
 from pipeline.publish.installed import Check, check_once
 from pipeline.publish.ledger import append, read_ledger
 from pipeline.publish.project import require_indexes
@@ -550,11 +550,24 @@ def _publish(ctx: Context, outcome: ReleaseOutcome, channel: OpenChannel) -> Rel
             directory=outcome.signed.directory,
             parallel=channel.config.parallel,
         )
+        push = _image_push(outcome, is_announced=known is not None)
         if known is not None and publish_stage.hold_files(channel.sites, upload):
+            _restore_images(ctx, push, channel)
             return replace(outcome, files=wanted)
         if ctx.dry_run:
             raise NotFinished(Stage.PUBLISH)
-        return replace(outcome, files=_uploaded(ctx, outcome, upload, channel))
+        return replace(outcome, files=_uploaded(ctx, outcome, upload, channel, push))
+
+
+def _restore_images(ctx: Context, push: ImagePush, channel: OpenChannel) -> None:
+    """Push the images of an announced release again if the registry has lost something of them."""
+    registry = channel.registry
+    if registry is None or not push.manifest.images or hold_images(ctx.config, registry, push):
+        return
+    if ctx.dry_run:
+        raise NotFinished(Stage.PUBLISH)
+    with ctx.console.step(f"publish {push.manifest.release}") as step:
+        push_images(ctx.config, registry, push, step)
 
 
 def _uploaded(
@@ -562,6 +575,7 @@ def _uploaded(
     outcome: ReleaseOutcome,
     upload: publish_stage.Upload,
     channel: OpenChannel,
+    push: ImagePush,
 ) -> tuple[Artifact, ...]:
     """Put the files into every site and fetch them back; return them as they are there."""
     planned = replace(upload, files=outcome.files)
@@ -571,12 +585,12 @@ def _uploaded(
     with ctx.console.step(f"publish {upload.signed.release}") as step:
         files = publish_stage.publish_files(ctx, channel.sites, upload, step)
         publish_stage.read_back(ctx, channel.sites, replace(upload, files=files), step)
-        if channel.registry is not None and outcome.manifest.images:
-            push_images(ctx.config, channel.registry, _image_push(outcome), step)
+        if channel.registry is not None and push.manifest.images:
+            push_images(ctx.config, channel.registry, push, step)
     return files
 
 
-def _image_push(outcome: ReleaseOutcome) -> ImagePush:
+def _image_push(outcome: ReleaseOutcome, *, is_announced: bool) -> ImagePush:
     uploads = (
         ImageUpload(built=built, directory=item.images.directory)
         for item in outcome.jobs
@@ -588,6 +602,7 @@ def _image_push(outcome: ReleaseOutcome) -> ImagePush:
         uploads=tuple(uploads),
         signed=outcome.signed.record,
         directory=outcome.signed.directory,
+        is_announced=is_announced,
     )
 
 

@@ -808,11 +808,11 @@ class FakeEngine:
         self._ask("load")
         return self.add_image(path.name)
 
-    def remove_image(self, image_id: str) -> None:
-        """Give up an image."""
+    def remove_image(self, image: str) -> None:
+        """Give up an image by its id, or a reference to one."""
         self._ask("remove_image")
         self.images = {
-            name: image for name, image in self.images.items() if image.image_id != image_id
+            name: held for name, held in self.images.items() if image not in {name, held.image_id}
         }
 
     def add_image(self, reference: str) -> str:

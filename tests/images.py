@@ -32,7 +32,7 @@ from pipeline.distribute.oci import (
 from pipeline.effects.archives import Compression, Entry, write_archive
 from pipeline.effects.registry import Blob, StoredManifest
 from pipeline.effects.store import OnBytes, ignore_bytes
-from pipeline.errors import DestinationError
+from pipeline.errors import DestinationError, FetchBackError
 from pipeline.model.images import IMAGE_MANIFEST_TYPE, ImageConfig, PublishedImage
 from pipeline.model.records import BuiltImage
 from pipeline.publish.images import ImagePush, ImageUpload
@@ -219,6 +219,14 @@ class FakeRegistry:
         """Look for a blob."""
         found = self.blobs.get((image, digest))
         return None if found is None else len(found)
+
+    def blob(self, image: str, digest: str) -> bytes | None:
+        """Give a blob whose digest is right."""
+        found = self.blobs.get((image, digest))
+        if found is not None and digest_of(found) != digest:
+            msg = f"the registry gave {digest_of(found)} for {digest}"
+            raise FetchBackError(msg)
+        return found
 
     def put_blob(self, image: str, blob: Blob, on_bytes: OnBytes = ignore_bytes) -> bool:
         """Take a blob whose digest is right."""

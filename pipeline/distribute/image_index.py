@@ -65,17 +65,22 @@ def release_indexes(
 
 
 def exact_tag(release: ImageRelease, group: ImageGroup) -> str:
-    """Return the tag that stands for one index for ever: ``3.11-7.3.23-slim-bookworm``."""
+    """Return the tag that stands for one index for ever: ``3.11-7.3.23-slim-bookworm``.
+
+    A nightly's is ``3.11-nightly-2026-11-25-188288-194f9f44b505-slim-bookworm``.
+    """
     return joined(group.line, exact_name(release), suffixes(release, group)[0])
 
 
 def exact_name(release: ImageRelease) -> str:
-    """Return what a release is called within its line: ``7.3.23``, ``nightly-187671-194f9f44b505``.
+    """Return what a release is called within its line.
 
-    A tag has no ``+``, so a nightly of a changed source is named like one of its commit.
+    ``7.3.23``, or as the release's own name ends: ``nightly-2026-11-25-188288-194f9f44b505``. The
+    same revision made again on another day is another nightly, with other bytes perhaps; one of a
+    changed source has its tree's digest in the revision's place.
     """
     if release.channel == "nightly":
-        return f"{NIGHTLY}-{release.source.number or 0}-{release.source.revision[:12]}"
+        return release.release.removeprefix(f"{release.interpreter}-")
     return str(release.interpreter_version)
 
 

@@ -164,11 +164,11 @@ class DockerEngine:
             raise ImageError(msg)
         return str(images[0].id)
 
-    def remove_image(self, image_id: str) -> None:
-        """Give up an image, unless something else needs it."""
+    def remove_image(self, image: str) -> None:
+        """Give up an image of this id, or this reference to one, unless something else needs it."""
         # In use by another container, or tagged by somebody: then it is not ours alone.
         with _engine_errors(self._address), contextlib.suppress(NotFound, APIError):
-            self._client.images.remove(image_id)
+            self._client.images.remove(image)
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it."""

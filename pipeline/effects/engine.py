@@ -124,8 +124,8 @@ class Engine(Protocol):
     def load(self, path: Path) -> str:
         """Take an image from such a tar file; return its id."""
 
-    def remove_image(self, image_id: str) -> None:
-        """Give up an image, unless something else needs it."""
+    def remove_image(self, image: str) -> None:
+        """Give up an image of this id, or this reference to one, unless something else needs it."""
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:
         """Run *step*, or wait for the container that an earlier run started for it.

@@ -106,7 +106,7 @@ class NativeEngine:
         """There are no images to load."""
         raise _without_images()
 
-    def remove_image(self, image_id: str) -> NoReturn:  # noqa: ARG002
+    def remove_image(self, image: str) -> NoReturn:  # noqa: ARG002
         """There are no images to give up."""
         raise _without_images()
 

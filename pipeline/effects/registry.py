@@ -97,6 +97,13 @@ class ImageRegistry(Protocol):
     def blob_size(self, image: str, digest: str) -> int | None:
         """Return the size in bytes of a blob that is there, or None."""
 
+    def blob(self, image: str, digest: str) -> bytes | None:
+        """Return a blob of at most 4 MiB, its digest checked; None if it is not there.
+
+        Raises:
+            FetchBackError: what came has another digest than was asked for.
+        """
+
     def put_blob(self, image: str, blob: Blob, on_bytes: OnBytes = ignore_bytes) -> bool:
         """Make a blob be there; return whether it had to be sent."""
 
@@ -224,6 +231,14 @@ class HttpRegistry:
             f"look for {digest} in {image}", lambda: self._blob_size(image, digest, PULL)
         )
 
+    def blob(self, image: str, digest: str) -> bytes | None:
+        """Return a blob of at most 4 MiB, its digest checked; None if it is not there."""
+        answer = self._get_one(self._ask("GET", image, f"blobs/{digest}"))
+        if answer is None:
+            return None
+        self._require_digest(image, digest, answer.data, digest)
+        return answer.data
+
     def put_blob(self, image: str, blob: Blob, on_bytes: OnBytes = ignore_bytes) -> bool:
         """Make a blob be there; return whether it had to be sent."""
         return self._insist(
@@ -237,12 +252,7 @@ class HttpRegistry:
             return None
         digest = _digest(answer.data)
         told = reference if ":" in reference else answer.headers.get(DIGEST_HEADER, digest)
-        if digest != told:
-            msg = (
-                f"{self._named(image, reference)}: the registry gave {digest} for {told}. "
-                "Run again; if that is still so, its content is damaged."
-            )
-            raise FetchBackError(msg)
+        self._require_digest(image, reference, answer.data, told)
         return StoredManifest(data=answer.data, digest=digest)
 
     def digest_of(self, image: str, reference: str) -> str | None:
@@ -398,6 +408,14 @@ class HttpRegistry:
     def _named(self, image: str, reference: str) -> str:
         return f"{self.address}/{image}{'@' if ':' in reference else ':'}{reference}"
 
+    def _require_digest(self, image: str, reference: str, data: bytes, told: str) -> None:
+        if (digest := _digest(data)) != told:
+            msg = (
+                f"{self._named(image, reference)}: the registry gave {digest} for {told}. "
+                "Run again; if that is still so, its content is damaged."
+            )
+            raise FetchBackError(msg)
+
     def _insist(self, what: str, action: Callable[[], T]) -> T:
         return insist(self._retry, f"{self.address}: {what}", action)
 
@@ -407,10 +425,14 @@ class HttpRegistry:
         return self._check(self._send(ask))
 
     def _send(self, ask: _Ask) -> _Answer:
-        """Send a request; when the registry asks who we are, say it and send it again."""
+        """Send a request; when the registry asks who we are, say it and send it again.
+
+        Another host that it leads to may not ask: it would choose to whom the password goes.
+        """
         place = (ask.image, ask.right)
         answer = self._followed(ask, self._known.get(place))
-        if answer.status != HTTPStatus.UNAUTHORIZED:
+        is_registry = _origin(answer.url) == _origin(self._base)
+        if answer.status != HTTPStatus.UNAUTHORIZED or not is_registry:
             return answer
         authorization = self._authorization(answer, ask)
         if authorization is None:
@@ -540,7 +562,8 @@ class HttpRegistry:
         }
         if _codes(answer) & UNKNOWN_CODES:
             remedies[answer.status] = (
-                "What it names is not in the registry (any more): push the release's images again."
+                "Images that it names are not in the registry (any more). Run the command again "
+                "that released them: it pushes what is missing."
             )
         remedy = remedies.get(answer.status, "Sending it again would not change that.")
         request = f"{answer.method} {_shown(answer.url)}: HTTP {answer.status}"

@@ -118,8 +118,10 @@ def _repository(given: Given, packages: tuple[BinaryPackage, ...]) -> list[Entry
 def _by_engine(ctx: Context, job: Job, archive: Path, built: BuiltImage) -> Installed:
     started = time.monotonic()
     image_id = ctx.engine.load(archive)
-    what = try_image(ctx, image_id, built.image, job.interpreter.install, job.run_factor)
-    ctx.engine.remove_image(image_id)
+    try:
+        what = try_image(ctx, image_id, built.image, job.interpreter.install, job.run_factor)
+    finally:
+        ctx.engine.remove_image(image_id)
     return Installed(
         client="image",
         where=image_place(built.image),

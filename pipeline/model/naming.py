@@ -35,6 +35,8 @@ _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+
 
 _NIGHTLY_DAY: Final = re.compile(r"-nightly-([0-9]{4}-[0-9]{2}-[0-9]{2})-[0-9]+-[0-9a-f]{12}$")
 
+_USER: Final = re.compile(r"(?<=://)[^/]*@")
+
 SOURCE_SUFFIX: Final = ".tar.gz"
 DEBUG_INFIX: Final = "-debug"
 
@@ -164,3 +166,8 @@ def store_key(product: str, release: str, filename: str) -> str:
 def public_url(base_url: str, key: str) -> str:
     """Return the address under which the public sees the store's *key*."""
     return f"{base_url}/{key}"
+
+
+def public_address(address: str) -> str:
+    """Return *address* without who logs in there, and with which token: that is for nobody else."""
+    return _USER.sub("", address)

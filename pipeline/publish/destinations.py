@@ -67,6 +67,11 @@ def _move_tags(ctx: Context, channel: OpenChannel) -> list[str]:
     if channel.registry is None:
         return []
     tags = move_tags(ctx.config, channel.registry, channel.store, channel.notary)
+    for address in tags.repaired:
+        ctx.console.warn(
+            f"{address}: led to something else, though it stands for one release for ever. It was "
+            "put right; find out who else may push there."
+        )
     for address in tags.left:
         ctx.console.warn(
             f"{address}: should be gone, but the registry does not let it be taken away. Allow it "

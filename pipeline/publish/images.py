@@ -53,6 +53,7 @@ from pipeline.sign.provenance import stated_images
 
 ATTEMPTS: Final = 20
 PARALLEL: Final = 8
+READ_BACK: Final = 1 << 20  # bytes; below that blobs are read back, not only looked for
 SPDX_TYPE: Final = "application/spdx+json"
 STATEMENT_TYPE: Final = "application/vnd.in-toto+json"
 CHECKSUMS_TYPE: Final = "application/vnd.rpython-pipeline.checksums"
@@ -90,12 +91,16 @@ class Attachment:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePush:
-    """The images of a release, and the signed release in *directory*, which has been signed."""
+    """The images of a release, and the signed release in *directory*, which has been signed.
+
+    Of one that *is_announced* the exact tags are put right afterwards, whatever they stand for.
+    """
 
     manifest: Manifest
     uploads: tuple[ImageUpload, ...]
     signed: SignedRelease
     directory: Path
+    is_announced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,10 @@ def push_images(
 ) -> tuple[str, ...]:
     """Put a release's images by digest, and look whether all is there; return what was put.
 
-    What is there already is not sent again. No tag changes.
+    What is there already is not sent again. No tag changes. At last manifests, indexes,
+    configurations, SBOMs and whatever else is smaller than READ_BACK are read back and their
+    digests compared. Of layers the registry is asked for the length only: that it takes none with
+    another digest is what the specification asks of it, and whoever pulls one checks it.
 
     Raises:
         ImmutableNameError: an exact tag of the release stands for something else.
@@ -136,7 +144,8 @@ def push_images(
     step.phase("check images")
     subjects = _subjects(config, push, parallel)
     indexes = release_indexes(push.manifest, config.platforms)
-    _require_free(registry, push.manifest, config.platforms)
+    if not push.is_announced:
+        _require_free(registry, push.manifest, config.platforms)
     _require_stated(push, [subject.document for subject in subjects])
     documents = [*_attached(subjects), *(subject.document for subject in subjects)]
     step.phase(f"push images to {registry.address}", 0, len(push.uploads) + len(indexes))
@@ -147,8 +156,34 @@ def push_images(
     ]
     each(parallel, partial(_list_attached, registry), subjects)
     step.phase(f"fetch images back from {registry.address}")
-    each(parallel, partial(_check_there, registry), documents)
+    _fetch_back(registry, documents, parallel)
     return tuple(sorted(put))
+
+
+def hold_images(
+    config: Config, registry: ImageRegistry, push: ImagePush, parallel: int = PARALLEL
+) -> bool:
+    """Whether a registry has a release's images and indexes; puts nothing and reads no blob.
+
+    Manifests are looked for by digest and blobs by size. Each image and each index must list what
+    is attached, of every kind; signed again, that may be other bytes than are there.
+
+    Raises:
+        DigestMismatchError: a layout was changed since it was made.
+        DestinationError: the registry refuses.
+    """
+    subjects = _subjects(config, push, parallel)
+    documents = [subject.document for subject in subjects]
+    blobs = _blobs_of(documents)
+
+    def has_blob(place: tuple[str, str]) -> bool:
+        return registry.blob_size(*place) == blobs[place].size
+
+    return (
+        all(each(parallel, partial(_has_document, registry), documents))
+        and all(each(parallel, has_blob, blobs))
+        and all(each(parallel, partial(_has_attached, registry), subjects))
+    )
 
 
 def _subjects(config: Config, push: ImagePush, parallel: int) -> list[_Subject]:
@@ -286,7 +321,7 @@ def _put_blobs(
     registry: ImageRegistry, documents: Iterable[_Document], step: Step, parallel: int
 ) -> Iterator[str]:
     """Put each blob once, though several images have it; yield the addresses of new ones."""
-    blobs = {(item.image, blob.digest): blob for item in documents for blob in item.blobs}
+    blobs = _blobs_of(documents)
     total = sum(blob.size for blob in blobs.values())
 
     def put(place: tuple[str, str]) -> bool:
@@ -296,6 +331,11 @@ def _put_blobs(
     for (image, digest), is_new in zip(blobs, each(parallel, put, blobs), strict=True):
         if is_new:
             yield f"{registry.address}/{image}@{digest}"
+
+
+def _blobs_of(documents: Iterable[_Document]) -> dict[tuple[str, str], Blob]:
+    """Return each blob once, by its repository and digest."""
+    return {(item.image, blob.digest): blob for item in documents for blob in item.blobs}
 
 
 def _put_documents(
@@ -310,11 +350,30 @@ def _put_documents(
 
 
 def _put_document(registry: ImageRegistry, document: _Document) -> bool:
-    digest = document.descriptor.digest
-    if registry.digest_of(document.image, digest) == digest:
+    if _has_document(registry, document):
         return False
+    digest = document.descriptor.digest
     registry.put_manifest(document.image, digest, document.data, document.media_type)
     return True
+
+
+def _has_document(registry: ImageRegistry, document: _Document) -> bool:
+    digest = document.descriptor.digest
+    return registry.digest_of(document.image, digest) == digest
+
+
+def _has_attached(registry: ImageRegistry, subject: _Subject) -> bool:
+    """Whether a registry lists, and has, something of every kind that is to be attached."""
+    image, digest = subject.document.image, subject.document.descriptor.digest
+    pages = registry.referrers(image, digest)
+    if pages is None:
+        present = registry.manifest(image, _list_tag(digest))
+        pages = () if present is None else (present.data,)
+    listed = {item.artifact_type: item.digest for page in pages for item in _entries(page)}
+    kinds = {entry.artifact_type for _, entry in subject.attached}
+    return kinds <= listed.keys() and all(
+        registry.digest_of(image, listed[kind]) is not None for kind in kinds
+    )
 
 
 def _list_attached(registry: ImageRegistry, subject: _Subject) -> None:
@@ -353,7 +412,7 @@ def _list_by_tag(registry: ImageRegistry, image: str, digest: OciDigest, subject
     Raises:
         ConflictError: others kept writing it.
     """
-    tag = digest.replace(":", "-")
+    tag = _list_tag(digest)
     for _ in range(ATTEMPTS):
         present = registry.manifest(image, tag)
         entries = {item.digest: item for item in _entries(present.data if present else b"")}
@@ -365,29 +424,48 @@ def _list_by_tag(registry: ImageRegistry, image: str, digest: OciDigest, subject
     raise ConflictError(msg)
 
 
+def _list_tag(digest: OciDigest) -> str:
+    """Return the tag that stands for the list of a digest's referrers."""
+    return digest.replace(":", "-")
+
+
 def _entries(data: bytes) -> tuple[Descriptor, ...]:
     where = "a registry's list of referrers"
     return read_document(ImageIndex, data, where=where).manifests if data else ()
 
 
-def _check_there(registry: ImageRegistry, document: _Document) -> None:
-    """Look whether a registry has a manifest or an index and all of its blobs.
+def _fetch_back(registry: ImageRegistry, documents: Sequence[_Document], parallel: int) -> None:
+    """Look whether a registry has manifests, indexes and their blobs as they were put.
 
     Raises:
         FetchBackError: it has not.
     """
-    image, digest = document.image, document.descriptor.digest
-    present = registry.manifest(image, digest)
-    lacking = [] if present is not None and present.data == document.data else [digest]
-    lacking += [
-        blob.digest
-        for blob in document.blobs
-        if registry.blob_size(image, blob.digest) != blob.size
+    blobs = _blobs_of(documents)
+
+    def has_blob(place: tuple[str, str]) -> bool:
+        image, digest = place
+        if blobs[place].size < READ_BACK:
+            return registry.blob(image, digest) is not None  # its digest is compared there
+        return registry.blob_size(image, digest) == blobs[place].size
+
+    def has_document(document: _Document) -> bool:
+        present = registry.manifest(document.image, document.descriptor.digest)
+        return present is not None and present.data == document.data
+
+    places = [
+        *((item.image, item.descriptor.digest) for item in documents),
+        *blobs,
+    ]
+    verdicts = [*each(parallel, has_document, documents), *each(parallel, has_blob, blobs)]
+    lacking = [
+        f"{image}@{digest}"
+        for (image, digest), is_there in zip(places, verdicts, strict=True)
+        if not is_there
     ]
     if lacking:
         msg = (
-            f"{registry.address}/{image}: {', '.join(lacking)}: was put, but is not there as it "
-            "was put. The release was not announced: run again."
+            f"{registry.address}: {', '.join(lacking)}: was put, but is not there as it was put. "
+            "The release was not announced by this run: run again."
         )
         raise FetchBackError(msg)
 

@@ -7,6 +7,7 @@ signed repository under its address, and the images that the registry has.
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -255,14 +256,27 @@ def _pulled(check: Check, reference: str, image: PublishedImage) -> Installed:
     started = time.monotonic()
     platform = check.platform(image.platform)
     ctx = check.ctx.for_platform(platform.identifier)
-    image_id = ctx.engine.pull(
-        reference, oci_platform=str(platform.oci), on_line=lambda _line: None
-    )
     factor = check.factors[platform.identifier]
-    what = try_image(ctx, image_id, image, check.interpreter.install, factor)
+    with _pulled_image(ctx, reference, platform) as image_id:
+        what = try_image(ctx, image_id, image, check.interpreter.install, factor)
     return Installed(
         client="image",
         where=f"{image_place(image)}, {reference.split('@', maxsplit=1)[0]}",
         what=what,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+@contextmanager
+def _pulled_image(ctx: Context, reference: str, platform: Platform) -> Iterator[str]:
+    """Give the id of a pulled image; it is given up at the end, unless it was there before."""
+    was_there = ctx.engine.has_image(reference)
+    image_id = ctx.engine.pull(
+        reference, oci_platform=str(platform.oci), on_line=lambda _line: None
+    )
+    try:
+        yield image_id
+    finally:
+        if not was_there:
+            # By its name: the same image may have others here, which are not ours to take away.
+            ctx.engine.remove_image(reference)

@@ -28,9 +28,8 @@ Subjects are the release's files, by their names, and its images by their digest
 ``pypy:3.11-7.3.23-bookworm@linux-x86_64``, the index of all platforms without the last part.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -39,11 +38,10 @@ from pipeline.distribute.image_index import exact_tag, release_indexes
 from pipeline.distribute.oci import digest_of
 from pipeline.model.base import FileName, Model, Name, Sha256, pretty_json
 from pipeline.model.configs import Channel, GitSource, Pin
+from pipeline.model.naming import public_address
 from pipeline.model.records import BuildInfo, Manifest, Revision
 from pipeline.model.versions import VersionField
 from pipeline.plan import Job, ReleasePlan
-
-_USER: Final = re.compile(r"(?<=://)[^/]*@")
 
 T = TypeVar("T")
 
@@ -273,8 +271,7 @@ def _source_uri(release: ReleasePlan) -> str | None:
     if not isinstance(source, GitSource) or revision.kind != source.kind:
         return None
     ref = f"refs/tags/{revision.tag}" if revision.tag else f"refs/heads/{revision.branch}"
-    # Who a configured address logs in as is nobody's business.
-    return f"git+{_USER.sub('', source.repository)}@{ref}"
+    return f"git+{public_address(source.repository)}@{ref}"
 
 
 def _platform_build(job: Job, info: BuildInfo) -> PlatformBuild:
@@ -297,7 +294,7 @@ def _dependencies(
     pinned = {name: sha256 for info in infos.values() for name, sha256 in info.pins.items()}
     for name, sha256 in sorted(pinned.items()):
         pin = pins[name]
-        yield Dependency(name=pin.filename, uri=_USER.sub("", pin.url), digest={"sha256": sha256})
+        yield Dependency(name=pin.filename, uri=public_address(pin.url), digest={"sha256": sha256})
     for job in release.jobs:
         name = f"{job.environment}-{job.platform.identifier}"
         digest = infos[job.identifier].environment

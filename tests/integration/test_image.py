@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,13 @@ IMAGE: Final = ImageConfig(
     ),
     variants=(VARIANT,),
 )
+OUTDATED: Final = rb"""ARG BASE
+FROM ${BASE}
+RUN sed -i '/^Package: hostname$/,/^$/s/^Version: .*/Version: 0.1/' /var/lib/dpkg/status \
+ && echo flawed > /bin/hostname \
+ && mkdir /usr/share/old && touch /usr/share/old/file \
+ && printf '/usr/share/old\n/usr/share/old/file\n' >> /var/lib/dpkg/info/hostname.list
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +97,24 @@ def environment(ctx: Context) -> Environment:
     return ready_environment(ctx, VARIANT.environment, placement)
 
 
+@pytest.fixture(scope="module")
+def outdated(
+    ctx: Context, environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
+    """The same with a package of which the mirror has a newer one, with a file less."""
+    context, tag = tmp_path_factory.mktemp("outdated") / "context.tar", "rpython-pipeline/test:old"
+    write_archive(context, [Entry(path="Dockerfile", content=OUTDATED)], epoch=1)
+    image_id = ctx.engine.build(
+        context,
+        tag=tag,
+        arguments={"BASE": environment.image_id},
+        oci_platform="linux/amd64",
+        on_line=lambda _line: None,
+    )
+    yield environment.model_copy(update={"image_id": image_id})
+    ctx.engine.remove_image(tag)
+
+
 @pytest.fixture
 def make(ctx: Context, environment: Environment, tmp_path: Path) -> Callable[..., BuiltImage]:
     """Give a function that makes the image of an archive in a directory of that name."""
@@ -99,6 +124,7 @@ def make(ctx: Context, environment: Environment, tmp_path: Path) -> Callable[...
         program: bytes = ELF,
         prepare: tuple[tuple[str, ...], ...] = IMAGE.prepare,
         variant: ImageVariant = WITHOUT_PACKAGES,
+        environment: Environment = environment,
     ) -> BuiltImage:
         job = job_with(IMAGE.model_copy(update={"prepare": prepare}))
         directory = tmp_path / name
@@ -145,9 +171,11 @@ def run(image_id: str, *command: str) -> str:
 
 
 def test_an_image_made_twice_is_the_same_and_runs(
-    ctx: Context, make: Callable[..., BuiltImage], tmp_path: Path
+    ctx: Context, make: Callable[..., BuiltImage], outdated: Environment, tmp_path: Path
 ) -> None:
-    first, second = make("first", variant=VARIANT), make("second", variant=VARIANT)
+    first, second = (
+        make(name, variant=VARIANT, environment=outdated) for name in ("first", "second")
+    )
 
     assert first == second
     layout = tmp_path / "first" / first.archive
@@ -165,6 +193,21 @@ def test_an_image_made_twice_is_the_same_and_runs(
     finally:
         docker.from_env().images.remove(image_id, force=True)
     assert any(line.startswith("libexpat1 ") for line in first.packages)
+
+
+def test_a_base_without_packages_is_brought_up_to_date(
+    ctx: Context, make: Callable[..., BuiltImage], outdated: Environment, tmp_path: Path
+) -> None:
+    """What a newer package has no more, or otherwise, is so in the image."""
+    built = make("updated", environment=outdated)
+
+    image_id = ctx.engine.load(tmp_path / "updated" / built.archive)
+    try:
+        run(image_id, "sh", "-c", "test ! -e /usr/share/old && hostname --version")
+    finally:
+        ctx.engine.remove_image(image_id)
+    (hostname,) = (line for line in built.packages if line.startswith("hostname "))
+    assert not hostname.startswith("hostname 0.1 ")
 
 
 def test_an_image_lists_what_is_in_it(make: Callable[..., BuiltImage], tmp_path: Path) -> None:

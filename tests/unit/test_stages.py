@@ -32,12 +32,14 @@ from pipeline.model.artifacts import CONTENT_TYPES
 from pipeline.model.configs import GithubConfig
 from pipeline.model.ledger import Published, State
 from pipeline.model.naming import LEDGER_KEY
+from pipeline.model.records import BuiltImages
 from pipeline.plan import ReleasePlan
 from pipeline.publish.events import Stamp, promotion, pruning
 from pipeline.publish.ledger import Decide, append, read_ledger
 from pipeline.publish.sites import OpenChannel, Site
 from pipeline.sign.provenance import Statement, faults_of
 from pipeline.stages import (
+    Done,
     JobOutcome,
     NotFinished,
     ReleaseOutcome,
@@ -62,6 +64,7 @@ from tests.fakes import (
     replace_text,
     secret_key,
 )
+from tests.images import FakeRegistry, make_image
 
 JOB_STAGES: Final = (Stage.SOURCE, Stage.TRANSLATE, Stage.PACKAGE, Stage.VERIFY)
 RELEASE_STAGES: Final = (Stage.SIGN, Stage.PUBLISH, Stage.LEDGER, Stage.PROJECTIONS)
@@ -604,6 +607,37 @@ def test_a_published_release_is_neither_put_nor_fetched_again(world: World) -> N
     assert world.public.asked == []
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert again.event == state_of(world).releases[0].published
+
+
+def release_with_image(world: World, registry: FakeRegistry) -> ReleaseOutcome:
+    """Release the toy with an image that was made by hand, up to the ledger."""
+    plan = make_plan(world.ctx)
+    directory = world.ctx.work.root / "images"
+    record = BuiltImages(images=(make_image(directory, b"toy"),))
+    images = Done(record=record, key="k", directory=directory, seconds=0.0, cached=True)
+    jobs = tuple(
+        replace(make_job(world.ctx, job, Stage.VERIFY), images=images) for job in plan.jobs
+    )
+    channel = replace(channel_of(world), registry=registry)
+    return make_release(world.ctx, plan.releases[0], jobs, channel, Stage.LEDGER)
+
+
+def test_images_that_the_registry_lost_since_are_pushed_again(world: World) -> None:
+    registry = FakeRegistry()
+    first = release_with_image(world, registry)
+    registry.requests.clear()
+    release_with_image(world.again(), registry)
+    complete = list(registry.requests)
+    del registry.manifests["demo", first.manifest.images[0].digest]
+    with pytest.raises(NotFinished, match="publish"):
+        release_with_image(world.again(dry_run=True), registry)
+    world.public.asked.clear()
+
+    release_with_image(world.again(), registry)
+
+    assert complete == []
+    assert registry.requests == [f"put {first.manifest.images[0].digest}"]
+    assert world.public.asked == []
 
 
 def test_before_it_is_announced_every_file_is_fetched_as_readers_get_it(world: World) -> None:

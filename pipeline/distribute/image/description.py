@@ -12,6 +12,7 @@ from typing import Final
 from pipeline.distribute import oci
 from pipeline.distribute.image.layers import Layer
 from pipeline.errors import ImageError
+from pipeline.model import naming
 from pipeline.model.base import canonical_json
 from pipeline.model.configs import Base, Config, GitSource, RegistryBase
 from pipeline.model.images import ImageConfig, ImageVariant
@@ -76,7 +77,9 @@ def annotations_of(subject: Subject, vendor: str) -> dict[str, str]:
         "description": interpreter.summary,
         "version": str(job.version),
         "revision": job.revision.revision,
-        "source": source.repository if isinstance(source, GitSource) else interpreter.homepage,
+        "source": naming.public_address(
+            source.repository if isinstance(source, GitSource) else interpreter.homepage
+        ),
         "licenses": interpreter.license,
         "url": interpreter.homepage,
         "vendor": vendor,

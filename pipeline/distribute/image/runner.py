@@ -8,6 +8,7 @@ image is written here, so that the same things give the same image wherever and 
 import shlex
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -155,9 +156,10 @@ def _unchanged(archives: Archives, archive: Artifact) -> Path:
 
 def _make_image(work: _Work) -> BuiltImage:
     subject = work.subject
-    image_id, below = _system_layers(work)
-    system = system_of(below, subject.job.platform.multiarch)
-    tree = _tree(work, image_id, system)
+    with _system_image(work) as image_id:
+        below = _system_layers(work, image_id)
+        system = system_of(below, subject.job.platform.multiarch)
+        tree = _tree(work, image_id, system)
     require_libraries(tree, system, where=f"image {subject.stem}")
     layers = (*below, _interpreter_layer(work, tree))
     image = _image(work, layers)
@@ -176,28 +178,38 @@ def _make_image(work: _Work) -> BuiltImage:
     )
 
 
-def _system_layers(work: _Work) -> tuple[str, tuple[Layer, ...]]:
-    """Make base and packages afresh; return the engine's image of them, and its layers."""
-    subject, scratch = work.subject, work.scratch
+@contextmanager
+def _system_image(work: _Work) -> Iterator[str]:
+    """Make base and packages afresh; give the id of that image, which is given up at the end."""
+    subject, context = work.subject, work.scratch / "context.tar"
     work.stage.step.phase(f"packages of {subject.stem}")
-    context, saved = scratch / "context.tar", scratch / "system.tar"
+    tag = f"{REPOSITORY}/image:{work.stage.key[:TAG_DIGITS]}-{subject.stem.lower()}"[:128]
     dockerfile = _dockerfile(subject)
     write_archive(
         context, [Entry(path="Dockerfile", content=dockerfile.encode())], epoch=CONTEXT_EPOCH
     )
     image_id = work.ctx.engine.build(
         context,
-        tag=f"{REPOSITORY}/image:{work.stage.key[:TAG_DIGITS]}-{subject.stem.lower()}"[:128],
+        tag=tag,
         arguments={"BASE": subject.environment.image_id},
         oci_platform=str(subject.platform),
         on_line=work.stage.step.phase,
         fresh=True,
     )
+    try:
+        yield image_id
+    finally:
+        work.ctx.engine.remove_image(tag)
+
+
+def _system_layers(work: _Work, image_id: str) -> tuple[Layer, ...]:
+    """Return the layers of base and packages, as the image has them."""
+    scratch, saved = work.scratch, work.scratch / "system.tar"
     work.ctx.engine.save(image_id, saved)
     layers = saved_layers(saved, scratch)
     saved.unlink()
     same = len(layers) - 1 if _is_from_registry(work) else 0
-    return image_id, tuple(
+    return tuple(
         kept(path) if number < same else normalised(path, scratch / f"{number}.tar")
         for number, path in enumerate(layers)
     )

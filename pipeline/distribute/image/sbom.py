@@ -17,6 +17,7 @@ from pipeline.distribute.image.system import DebianPackage
 from pipeline.model.artifacts import Artifact
 from pipeline.model.configs import GitSource, Pin
 from pipeline.model.images import PublishedImage
+from pipeline.model.naming import public_address
 
 DOCUMENT: Final = "SPDXRef-DOCUMENT"
 NOT_SAID: Final = "NOASSERTION"
@@ -144,7 +145,7 @@ def _interpreter(subject: Subject, archive: Artifact) -> SpdxPackage:
     interpreter, source = job.interpreter, job.interpreter.source
     location, version = NOT_SAID, percent_encoded(str(job.version))
     if isinstance(source, GitSource) and not job.revision.dirty:
-        location = f"git+{source.repository}@{job.revision.revision}"
+        location = f"git+{public_address(source.repository)}@{job.revision.revision}"
     return SpdxPackage(
         spdx_id="SPDXRef-Interpreter",
         name=interpreter.interpreter,
@@ -164,7 +165,7 @@ def _bundled(contents: Contents) -> Iterator[SpdxPackage]:
             spdx_id=_identifier("Pin", name),
             name=name,
             version_info=pin.version,
-            download_location=pin.url,
+            download_location=public_address(pin.url),
             primary_package_purpose="LIBRARY",
             checksums=(Checksum(checksum_value=pin.sha256),),
             external_refs=(_purl(f"pkg:generic/{name}@{percent_encoded(pin.version)}"),),

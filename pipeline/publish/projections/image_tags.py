@@ -3,7 +3,7 @@
 Of a final release: ``3.11-7.3.23`` and, with a variant and a suite, ``3.11-7.3.23-slim-bookworm``
 are *exact* and stand for one index for ever; ``3.11-7.3``, ``3.11-7``, ``3.11``, ``3-7.3.23``,
 ``3``, ``latest``, ``slim`` and the like move to the newest line, and there to the newest version.
-A candidate has exact tags only. A nightly has ``3.11-nightly`` and one with its number and
+A candidate has exact tags only. A nightly has ``3.11-nightly`` and one with its day, number and
 revision. What is newest is decided by versions, so that a backport moves no tag of a newer line.
 """
 

@@ -60,8 +60,18 @@ def test_an_exact_tag_has_everything_in_it() -> None:
     )
     revision = nightly.source.revision[:12]
     assert exact_tag(nightly, ImageGroup("pypy", "3.11", "", "trixie")) == (
-        f"3.11-nightly-7-{revision}-trixie"
+        f"3.11-nightly-2026-11-21-7-{revision}-trixie"
     )
+
+
+def test_a_nightly_of_the_same_revision_has_another_tag_on_another_day() -> None:
+    """Its environment may have changed, and so its bytes."""
+    group = group_of(IMAGES[0])
+    names = [f"pypy3.11-nightly-2026-11-{day}-7-0123456789ab" for day in (21, 22)]
+
+    tags = {exact_tag(make_nightly(7, images=IMAGES, release=name), group) for name in names}
+
+    assert len(tags) == 2
 
 
 def test_a_variant_has_a_first_suite_of_its_own() -> None:

@@ -256,6 +256,17 @@ def test_a_manifest_by_its_tag_is_checked_against_what_the_registry_says(network
     assert unsaid.digest == DIGEST
 
 
+def test_a_blob_is_checked_against_its_digest(network: Network) -> None:
+    digest = digest_of(CONTENT)
+    network.answers = [answer(200, CONTENT), answer(200, b"other"), answer(404)]
+    registry = make_registry(network)
+
+    assert registry.blob("pypy", digest) == CONTENT
+    with pytest.raises(FetchBackError, match=f"for {digest}"):
+        registry.blob("pypy", digest)
+    assert registry.blob("pypy", digest) is None
+
+
 def test_what_is_not_there_is_none(network: Network) -> None:
     network.answers = [answer(404) for _ in range(4)]
     registry = make_registry(network)
@@ -505,6 +516,37 @@ def test_an_upload_elsewhere_goes_there_without_a_name(network: Network) -> None
     assert network.sent[-1].name is None
 
 
+@pytest.mark.parametrize(
+    "header",
+    ['Bearer realm="https://thief.test/token",service="ghcr.io"', 'Basic realm="cdn"'],
+    ids=["bearer", "basic"],
+)
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_host_that_the_registry_leads_to_may_not_ask_who_we_are(
+    network: Network, header: str, status: int
+) -> None:
+    network.answers = [answer(status, Location="https://cdn.test/blob"), challenge(header)]
+
+    with pytest.raises(DestinationError, match=r"cdn\.test/blob: HTTP 401"):
+        make_registry(network, ME).manifest("pypy", DIGEST)
+
+    assert [urlsplit(sent.url).netloc for sent in network.sent] == ["ghcr.io", "cdn.test"]
+    assert [sent.name for sent in network.sent] == [None, None]
+
+
+def test_a_host_that_takes_an_upload_may_not_ask_who_we_are(network: Network) -> None:
+    network.answers = [
+        answer(404),
+        answer(202, Location="https://upload.test/7"),
+        challenge('Bearer realm="https://thief.test/token"'),
+    ]
+
+    with pytest.raises(DestinationError, match=r"upload\.test/7: HTTP 401"):
+        make_registry(network, ME).put_blob("pypy", blob())
+
+    assert [sent.name for sent in network.sent] == [None, None, None]
+
+
 def test_an_upload_is_not_sent_readable(network: Network) -> None:
     network.answers = [answer(404), answer(202, Location="http://ghcr.io/u?_state=secret")]
 
@@ -559,7 +601,7 @@ PUT: Callable[[HttpRegistry], object] = lambda registry: registry.put_manifest( 
         (problem(403, "DENIED"), "It needs the right to push there. Check REGISTRY_USERNAME"),
         (problem(404, "NAME_UNKNOWN"), "some registries want a repository to be made before"),
         (problem(413, "SIZE_INVALID"), "takes no body of that size"),
-        (problem(400, "MANIFEST_BLOB_UNKNOWN"), "is not in the registry"),
+        (problem(400, "MANIFEST_BLOB_UNKNOWN"), "Run the command again that released"),
         (problem(422, "MANIFEST_INVALID"), "Sending it again would not change that"),
         (answer(521), "Sending it again would not change that"),
     ],

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from pipeline.effects.archives import Entry, write_archive
+from pipeline.errors import InstallError
 from pipeline.install.runner import Given, check_installs, install_inputs
 from pipeline.model.base import canonical_json
 from pipeline.model.debian import BinaryPackage, DebianConfig
@@ -99,6 +100,19 @@ def test_packages_come_from_a_local_repository_and_images_from_their_layout(
         "srv/packages/toy-dev_1.2.3-1.deb11_amd64.deb",
     }
     assert "remove_image" in world.engine.asked
+
+
+def test_an_image_that_does_not_work_is_not_left_in_the_engine(
+    world: World, tmp_path: Path
+) -> None:
+    world.engine.answers["id", "-u"] = Answer(stdout="0\n")
+    made, job = given(tmp_path, images=True), job_of(world)
+    before = set(world.engine.images)
+
+    with stage_output(world.ctx) as stage, pytest.raises(InstallError, match="runs as root"):
+        check_installs(world.ctx, job, made, (), stage)
+
+    assert set(world.engine.images) == before
 
 
 def test_apt_has_a_network_for_the_distributions_own_packages_and_an_image_has_none(

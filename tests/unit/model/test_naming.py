@@ -174,3 +174,17 @@ def test_every_kind_of_file_has_a_type_and_archives_are_not_called_encoded() -> 
         "application/zip",
         "application/zstd",
     }
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("https://robot:secret@git.test/a/b.git", "https://git.test/a/b.git"),
+        ("https://robot:se@cret@git.test:8443/a", "https://git.test:8443/a"),
+        ("ssh://git@git.test/a@b", "ssh://git.test/a@b"),
+        ("file:///srv/a@b", "file:///srv/a@b"),
+        ("https://git.test/a", "https://git.test/a"),
+    ],
+)
+def test_a_public_address_says_nothing_of_who_logs_in(address: str, public: str) -> None:
+    assert naming.public_address(address) == public

@@ -8,12 +8,14 @@ import pytest
 
 from pipeline.errors import DestinationError, FetchBackError, PipelineError
 from pipeline.model.homebrew import TapConfig
+from pipeline.model.images import IMAGE_MANIFEST_TYPE
 from pipeline.publish import destinations
+from pipeline.publish.ledger import append
 from pipeline.publish.sites import OpenChannel
 from pipeline.publish.tags import TagChanges
-from tests.factories import changed
+from tests.factories import changed, make_event
 from tests.fakes import FakeNotary, World, make_world, open_channel
-from tests.images import FakeRegistry
+from tests.images import FakeRegistry, make_published_images
 
 TAP = TapConfig(repository="file:///tap.git", author="Me <me@example.org>")
 
@@ -103,3 +105,22 @@ def test_tags_that_cannot_go_are_told_with_what_to_do(
     told = world.text.getvalue()
     assert "registry.test/pypy:3.11-7.3.23: should be gone" in told
     assert "REGISTRY_STORAGE_DELETE_ENABLED" in told
+
+
+def test_an_exact_tag_that_led_elsewhere_is_told_once(tmp_path: Path) -> None:
+    world, registry = make_world(tmp_path), FakeRegistry()
+    channel = replace(open_channel(world.ctx, notary=FakeNotary()), registry=registry)
+    images = make_published_images(suites=("trixie",), variants=("",), platforms=("linux-x86_64",))
+    event = changed(make_event(images=images), product="toy", interpreter="toy")
+    for image in images:
+        registry.manifests[image.image, image.digest] = (b"{}", IMAGE_MANIFEST_TYPE)
+    append(channel.store, FakeNotary(), lambda _state: event, lambda _seconds: None)
+    registry.put_manifest("pypy", "3.11-7.3.23", b"{}", IMAGE_MANIFEST_TYPE)
+
+    destinations.project_everywhere(world.ctx, channel)
+    told = world.text.getvalue()
+    destinations.project_everywhere(world.ctx, channel)
+
+    assert "registry.test/owner/pypy:3.11-7.3.23: led to something else" in " ".join(told.split())
+    assert "3.11-7.3.23-trixie: led" not in told
+    assert world.text.getvalue().count("led to something else") == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.publish.images import (
     SPDX_TYPE,
     STATEMENT_TYPE,
     ImagePush,
+    hold_images,
     push_images,
 )
 from tests.factories import changed, make_config
@@ -177,6 +179,10 @@ class ForgetfulRegistry(FakeRegistry):
         """Look for a blob."""
         return None if digest == self.lost else super().blob_size(image, digest)
 
+    def blob(self, image: str, digest: str) -> bytes | None:
+        """Give a blob."""
+        return None if digest == self.lost else super().blob(image, digest)
+
     def manifest(self, image: str, reference: str) -> StoredManifest | None:
         """Give what there is."""
         return None if reference == self.lost else super().manifest(image, reference)
@@ -326,3 +332,73 @@ def test_a_layer_that_two_images_have_is_sent_once(tmp_path: Path) -> None:
 
     blobs = [name for name in registry.requests if name.startswith("blob")]
     assert len(blobs) == len(set(blobs)) == len(registry.blobs)
+
+
+def test_a_small_blob_that_was_changed_on_its_way_is_found_out(push: ImagePush) -> None:
+    """It has the right length, and a registry that looks at nothing else says yes."""
+    registry = FakeRegistry()
+    run(registry, push)
+    sbom = (push.uploads[0].directory / str(push.uploads[0].built.sbom)).read_bytes()
+    registry.blobs["demo", digest_of(sbom)] = bytes(len(sbom))
+
+    with pytest.raises(FetchBackError, match=f"for {digest_of(sbom)}"):
+        run(registry, push)
+
+
+# --- what was lost --------------------------------------------------------------------------------
+
+
+def lose_image(registry: FakeRegistry, push: ImagePush) -> None:
+    del registry.manifests["demo", push.uploads[0].built.image.digest]
+
+
+def lose_index(registry: FakeRegistry, push: ImagePush) -> None:
+    del registry.manifests["demo", index_digest(push)]
+
+
+def lose_layer(registry: FakeRegistry, push: ImagePush) -> None:
+    stored = registry.manifest("demo", push.uploads[0].built.image.digest)
+    assert stored is not None
+    (layer,) = ImageManifest.model_validate_json(stored.data).layers
+    del registry.blobs["demo", layer.digest]
+
+
+def lose_list(registry: FakeRegistry, push: ImagePush) -> None:
+    del registry.named["demo", index_digest(push).replace(":", "-")]
+
+
+def lose_attached(registry: FakeRegistry, push: ImagePush) -> None:
+    del registry.manifests["demo", listed(registry, index_digest(push))[STATEMENT_TYPE]]
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [lose_image, lose_index, lose_layer, lose_list, lose_attached],
+    ids=lambda it: it.__name__,
+)
+def test_what_a_registry_lost_is_seen_and_pushed_again(
+    push: ImagePush, lose: Callable[[FakeRegistry, ImagePush], None]
+) -> None:
+    registry = FakeRegistry()
+    before = hold_images(CONFIG, registry, push)
+    run(registry, push)
+    complete = hold_images(CONFIG, registry, push)
+    lose(registry, push)
+    lost = hold_images(CONFIG, registry, push)
+    registry.requests.clear()
+
+    run(registry, push)
+
+    assert (before, complete, lost) == (False, True, False)
+    assert hold_images(CONFIG, registry, push)
+    assert len(registry.requests) == 1
+
+
+def test_of_an_announced_release_a_tag_that_leads_elsewhere_stops_nothing(push: ImagePush) -> None:
+    """Its tags are put right by what comes next, which needs the images."""
+    registry = FakeRegistry()
+    registry.put_manifest("demo", "1-1.0.0", index_of([]), IMAGE_INDEX_TYPE)
+
+    put = run(registry, replace(push, is_announced=True))
+
+    assert f"registry.test/owner/demo@{index_digest(push)}" in put

@@ -169,8 +169,27 @@ def test_an_image_that_runs_as_root_is_refused(world: World) -> None:
         "toy", "1.0.0", product="toy", language_version="1.2", images=make_published_images()
     )
 
+    before = set(world.engine.images)
+
     with pytest.raises(InstallError, match="runs as root"):
         installed(world, check(world, channel, event))
+
+    assert set(world.engine.images) == before
+
+
+def test_what_was_pulled_is_given_up_but_what_was_there_before_stays(world: World) -> None:
+    channel = replace(shop(world, FakeRegistry()), config=open_channel(world.ctx).config)
+    images = make_published_images(suites=("trixie",))
+    event = make_event("toy", "1.0.0", product="toy", language_version="1.2", images=images)
+    there = f"registry.test/owner/pypy@{images[0].digest}"
+    world.engine.add_image(there)
+    before = set(world.engine.images)
+
+    installed(world, check(world, channel, event))
+
+    assert there in before
+    assert set(world.engine.images) == before
+    assert len(world.engine.pulled) > 1
 
 
 def test_what_does_not_install_is_told_with_how_to_take_it_back(world: World) -> None:

@@ -48,6 +48,21 @@ class BusyRegistry(FakeRegistry):
 
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
+    unlisted: frozenset[str] = frozenset()
+
+    def tags(self, image: str) -> tuple[str, ...]:
+        """List a repository's tags, if that is allowed."""
+        if image in self.unlisted:
+            msg = f"{image}: tags: HTTP 403"
+            raise DestinationError(msg)
+        return super().tags(image)
+
+    def remove_manifest(self, image: str, reference: str) -> bool:
+        """Take it away, if that is allowed."""
+        if reference in self.refused:
+            msg = f"{reference}: DELETE: HTTP 403"
+            raise DestinationError(msg)
+        return super().remove_manifest(image, reference)
 
     def put_manifest(self, image: str, reference: str, data: bytes, media_type: str) -> bool:
         """Let it happen, then take it."""
@@ -100,7 +115,7 @@ def test_tags_come_to_be_and_are_then_left_alone(store: LocalStore) -> None:
     assert "registry.test/owner/pypy:3.11-7.3.22-trixie" in first.changed
     assert len(first.changed) == len(registry.tagged()) == 22
     assert version_at(registry, "3.11") == "7.3.23"
-    assert again == TagChanges(changed=(), left=())
+    assert again == TagChanges(changed=(), left=(), repaired=())
     assert len(registry.requests) == 22
 
 
@@ -237,6 +252,96 @@ def test_a_tag_that_is_refused_does_not_keep_others_behind(store: LocalStore) ->
 
     assert version_at(registry, "3.11") == "7.3.23"
     assert version_at(registry, "3.11-7.3.22-trixie") == "7.3.22"
+
+
+def of_two_images(registry: FakeRegistry, tmp_path: Path) -> LocalStore:
+    """Return a store with a release of PyPy, and one with images of another name."""
+    store = LocalStore(tmp_path / "two")
+    other = tuple(changed(item, image="zypy") for item in release("7.3.24").images)
+    event = changed(
+        release("7.3.24"), interpreter="pypy3.10", release="pypy3.10-v7.3.24", images=other
+    )
+    for image in other:
+        registry.manifests[image.image, image.digest] = (b"{}", IMAGE_MANIFEST_TYPE)
+    add(
+        store,
+        publishes("7.3.22"),
+        publishes("7.3.23"),
+        lambda state: changed(event, sequence=state.sequence + 1),
+    )
+    return store
+
+
+def test_every_image_has_its_tags_before_any_tag_goes(tmp_path: Path) -> None:
+    registry = holding()
+    store = of_two_images(registry, tmp_path)
+    move(registry, store)
+    add(store, yank("pypy", "pypy3.11-v7.3.23", stamped()))
+    registry.named.pop(("zypy", "3.11"))
+    registry.requests.clear()
+
+    move(registry, store)
+
+    kinds = [name.split(maxsplit=1)[0] for name in registry.requests]
+    assert kinds == sorted(kinds)
+    assert {"put 3.11", "remove 3.11-7.3.23"} <= set(registry.requests)
+
+
+def test_a_tag_that_may_not_be_taken_away_does_not_keep_others(tmp_path: Path) -> None:
+    registry = holding(BusyRegistry)
+    store = of_two_images(registry, tmp_path)
+    move(registry, store)
+    add(store, yank("pypy", "pypy3.11-v7.3.23", stamped()))
+    registry.refused = frozenset({"3-7.3.23", "3.11-7.3.22"})
+    registry.named.pop(("zypy", "3.11"))
+    registry.named.pop(("pypy", "3.11-7.3.22"))
+
+    with pytest.raises(DestinationError, match=r"^3\.11-7\.3\.22: HTTP 403"):
+        move(registry, store)
+
+    assert "3.11" in registry.tagged("zypy")
+    assert {"3-7.3.23", "3-7.3.23-trixie", "3.11-7.3.23"} & set(registry.tagged()) == {"3-7.3.23"}
+
+
+def test_tags_that_are_not_listed_do_not_keep_those_of_other_images(tmp_path: Path) -> None:
+    registry = holding(BusyRegistry, unlisted=frozenset({"pypy"}))
+    store = of_two_images(registry, tmp_path)
+    registry.put_manifest("zypy", "3.11-7.3.23", b"{}", IMAGE_MANIFEST_TYPE)
+
+    with pytest.raises(DestinationError, match="pypy: tags: HTTP 403"):
+        move(registry, store)
+
+    assert "3.11" in registry.tagged("zypy")
+
+
+def test_an_exact_tag_that_led_elsewhere_is_put_right_and_told(store: LocalStore) -> None:
+    """An exact tag never moves, so somebody else pushed it; one that moves may lead anywhere."""
+    registry = holding()
+    move(registry, store)
+    registry.named["pypy", "3.11-7.3.22"] = registry.named["pypy", "3.11"]
+    registry.named["pypy", "latest"] = registry.named["pypy", "3.11-7.3.22-trixie"]
+    registry.named.pop(("pypy", "3.11-7.3.23"))
+
+    changes = move(registry, store)
+
+    assert changes.repaired == ("registry.test/owner/pypy:3.11-7.3.22",)
+    assert len(changes.changed) == 3
+    assert version_at(registry, "3.11-7.3.22") == "7.3.22"
+
+
+def test_a_tag_whose_images_are_gone_is_stale(store: LocalStore) -> None:
+    registry = holding()
+    move(registry, store)
+    (lost, _) = release("7.3.22").images
+    del registry.manifests["pypy", lost.digest]
+
+    stale = stale_tags(CONFIG, registry, store, FakeNotary())
+
+    assert set(stale) == {
+        f"registry.test/owner/pypy:{start}-7.3.22{end}"
+        for start in ("3", "3.11")
+        for end in ("", "-trixie")
+    }
 
 
 def test_releases_that_never_stop_coming_end_in_an_error(

@@ -16,8 +16,12 @@ from pipeline.distribute.image.contents import (
 from pipeline.distribute.image.layers import kept
 from pipeline.distribute.image.system import System, system_of
 from pipeline.errors import ImageError
+from tests.factories import make_config
 from tests.fakes import ELF
 
+SHIPPED = {
+    name: config for name, config in make_config().interpreters.items() if name.startswith("pypy")
+}
 SELECTION = Selection(dropped=("lib/py/test/*", "*.pyc"), private=("lib/*.so*",))
 C_LIBRARY = "libc.so.6"
 
@@ -119,3 +123,38 @@ def test_a_library_of_that_name_without_the_needed_versions_is_another_one(tmp_p
 
     with pytest.raises(ImageError, match=r"bin/p needs GLIBC_2\.2\.5 of libc\.so\.6"):
         require_libraries(root, system_with(tmp_path, **{C_LIBRARY: ELF.read_bytes()}), where="x")
+
+
+# Of the archive of PyPy 3.11 v7.3.23 for linux64.
+BUNDLED = (
+    "lib/libbz2.so.1.0",
+    "lib/libffi.so.7",
+    "lib/libncursesw.so.6",
+    "lib/libsqlite3.so.0",
+    "lib/libtcl8.6.so",
+    "lib/libtk8.6.so",
+    "lib/libz.so.1",
+)
+OF_PYPY = (
+    "bin/libpypy3.11-c.so",
+    "lib/pypy3.11/_blake2/_blake2b_cffi.pypy311-pp73-x86_64-linux-gnu.so",
+    "lib/pypy3.11/_lzma_cffi.pypy311-pp73-x86_64-linux-gnu.so",
+    "lib/pypy3.11/_pypy_openssl.pypy311-pp73-x86_64-linux-gnu.so",
+    "lib/pypy3.11/_sqlite3_cffi.pypy311-pp73-x86_64-linux-gnu.so",
+    "lib/pypy3.11/_testcapi.pypy311-pp73-x86_64-linux-gnu.so",
+    "lib/pypy3.11/_tkinter/tklib_cffi.pypy311-pp73-x86_64-linux-gnu.so",
+    "lib-python/2.7/lib2to3/pgen2/driver.py",
+    "lib_pypy/_sqlite3_cffi.pypy-73-x86_64-linux-gnu.so",
+)
+
+
+@pytest.mark.parametrize("interpreter", sorted(SHIPPED))
+def test_what_pypy_made_itself_is_not_a_bundled_library(interpreter: str, tmp_path: Path) -> None:
+    """The SBOM says of a bundled one that it is from the system that the archive was built on."""
+    image = SHIPPED[interpreter].image
+    assert image is not None
+    root = tree(tmp_path, *BUNDLED, *OF_PYPY)
+
+    found = bundled_libraries(root, Selection(dropped=image.dropped, private=image.private))
+
+    assert found == BUNDLED

@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from pipeline.distribute.image.system import DebianPackage
 from pipeline.errors import ImageError
 from pipeline.model.configs import RegistryBase
 from pipeline.model.images import PublishedImage
-from tests.factories import make_artifact, make_config, make_environment, make_pin, make_pypy_job
+from tests.factories import (
+    changed,
+    make_artifact,
+    make_config,
+    make_environment,
+    make_git_revision,
+    make_pin,
+    make_pypy_job,
+)
 
 EPOCH = 1_779_753_600
 DIGEST = f"sha256:{'a' * 64}"
@@ -172,3 +181,21 @@ def test_linked_pins_are_sorted_and_each_is_there_once() -> None:
     pins = {"a": make_pin(), "b": make_pin()}
 
     assert [name for name, _ in linked_pins(["b", "a", "b"], pins)] == ["a", "b"]
+
+
+def test_nothing_that_is_public_says_who_logs_in_to_the_repository() -> None:
+    subject = make_subject()
+    interpreter = subject.job.interpreter
+    source = changed(interpreter.source, repository="https://robot:secret@git.test/pypy.git")
+    job = changed(subject.job, interpreter=changed(interpreter, source=source))
+    subject = make_subject(job=changed(job, revision=make_git_revision()))
+    pin = make_pin(url="https://robot:secret@files.test/zlib.tar.gz")
+    given = replace(contents(), pins=(("zlib", pin),))
+
+    said = annotations_of(subject, "Somebody")
+    document = oci.to_bytes(sbom_of(subject, IMAGE, given, "Somebody")).decode()
+
+    assert said["org.opencontainers.image.source"] == "https://git.test/pypy.git"
+    assert "git+https://git.test/pypy.git@" in document
+    assert "https://files.test/zlib.tar.gz" in document
+    assert "secret" not in document + json.dumps(said)

@@ -18,6 +18,7 @@ from pipeline.model.artifacts import ArtifactKind
 from pipeline.model.images import ImageConfig, ImageVariant
 from pipeline.model.records import BuiltImages, Environment, Package
 from pipeline.plan import Job
+from pipeline.templates import rendered
 from tests.factories import make_build_info_of, make_environment
 from tests.fakes import Ran, World, make_job, make_world, stage_output
 
@@ -115,6 +116,7 @@ def test_an_image_has_a_layer_for_the_base_the_packages_and_the_interpreter(
     assert built.packages == ("zlib1g 1 amd64",)
     assert built.image.suite == "bullseye"
     assert "build afresh" in world.engine.asked
+    assert list(world.engine.images) == ["base"]
     assert "run" not in world.engine.asked
 
 
@@ -142,6 +144,20 @@ def test_an_image_whose_preparation_fails_is_not_made(
 
     with pytest.raises(ImageError, match=r"prepare ended with 3:\nno wheel"):
         make(world, job, archives_of(job, tmp_path), environment)
+
+    assert list(world.engine.images) == ["base"]
+
+
+def test_of_an_image_that_cannot_be_read_nothing_stays_in_the_engine(
+    world: World, environment: Environment, tmp_path: Path
+) -> None:
+    job = job_with(world)
+    world.engine.saved = b"no image"
+
+    with pytest.raises(ImageError, match="not what an engine saves"):
+        make(world, job, archives_of(job, tmp_path), environment)
+
+    assert list(world.engine.images) == ["base"]
 
 
 def test_an_archive_that_changed_is_not_used(
@@ -171,3 +187,15 @@ def test_what_the_config_says_decides_an_image(
     assert inputs(job) == inputs(job_with(world))
     assert inputs(job) != inputs(job_with(world, **changes))
     assert inputs(job) != inputs(job, VARIANT.model_copy(update={"packages": ()}))
+
+
+@pytest.mark.parametrize("packages", [(), ("zlib1g",)], ids=["no packages", "packages"])
+def test_what_is_in_the_base_is_brought_up_to_date(packages: tuple[str, ...]) -> None:
+    """A base may be as old as its environment is used."""
+    values = {"user": "toy", "id": 1000, "packages": packages}
+
+    lines = rendered("image.Dockerfile.jinja", values).splitlines()
+
+    steps = [line.split("&&")[-1].strip().rstrip(" \\") for line in lines if "apt-get" in line]
+    assert steps[:2] == ["apt-get update", "DEBIAN_FRONTEND=noninteractive apt-get upgrade --yes"]
+    assert len(steps) == 2 + bool(packages)

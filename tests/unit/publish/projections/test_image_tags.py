@@ -123,7 +123,7 @@ def test_a_candidate_has_exact_tags_only() -> None:
 
 def test_a_nightly_has_a_tag_that_moves_and_exact_ones() -> None:
     event = nightly(100)
-    exact = f"3.11-nightly-100-{event.source.revision[:12]}"
+    exact = f"3.11-nightly-2026-11-21-100-{event.source.revision[:12]}"
 
     tags = tags_of(make_state(event, nightly(101)))
 
