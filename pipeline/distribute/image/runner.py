@@ -193,7 +193,7 @@ def _system_image(work: _Work) -> Iterator[str]:
         tag=tag,
         arguments={"BASE": subject.environment.image_id},
         oci_platform=str(subject.platform),
-        on_line=work.stage.step.phase,
+        on_line=lambda _line: None,  # what matters of it is in an error
         fresh=True,
     )
     try:
