@@ -39,7 +39,8 @@ OPTIONS: Final = (
 )
 REPOSITORY: Final = "rpython-pipeline/test-ceph"
 PORT: Final = 7480
-START_TIMEOUT: Final = 120
+# A server in which much was stored looks through all of it when it starts again.
+START_TIMEOUT: Final = 300
 
 START: Final = r"""#!/bin/sh
 # One monitor, one object daemon on a sparse file, one gateway; no manager is needed for them.
