@@ -167,7 +167,7 @@ class DockerEngine:
     def remove_image(self, image: str) -> None:
         """Give up an image of this id, or this reference to one, unless something else needs it."""
         # In use by another container, or tagged by somebody: then it is not ours alone.
-        with _engine_errors(self._address), contextlib.suppress(NotFound, APIError):
+        with _engine_errors(self._address), contextlib.suppress(APIError):
             self._client.images.remove(image)
 
     def run(self, step: ContainerStep, *, output: Path, on_line: OnLine) -> StepResult:

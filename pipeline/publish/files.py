@@ -6,12 +6,11 @@ was.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -25,6 +24,7 @@ from pipeline.errors import DownloadError, FetchBackError, ImmutableNameError, S
 from pipeline.model import naming
 from pipeline.model.artifacts import BUILT, CONTENT_TYPES, Artifact, ArtifactKind
 from pipeline.model.records import SignedRelease
+from pipeline.publish.parallel import each
 from pipeline.publish.sites import Site
 from pipeline.sign.checksums import parsed_checksums
 from pipeline.sign.gpg import binary_keys, verify_signature
@@ -37,8 +37,6 @@ WAVES: Final = (
 )
 """Which files are put before which others."""
 CHANGED: Final = "The release was not announced; find out who changed it, and make a new version."
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +93,7 @@ def read_back(ctx: Context, sites: Sequence[Site], upload: Upload, step: Step) -
         ):
             reader = _Reader(ctx=ctx, site=site, receive=receive, directory=Path(temporary))
             step.phase(f"fetch back from {site.base_url}")
-            got = _each(upload.parallel, partial(reader.check, upload), upload.files)
+            got = each(upload.parallel, partial(reader.check, upload), upload.files)
             _check_signature(ctx.process, upload, Path(temporary))
             public = replace(upload, files=tuple(got), directory=Path(temporary))
             _check_provenance(public, _address(site, upload), CHANGED)
@@ -156,7 +154,7 @@ def _put_all(ctx: Context, store: Store, upload: Upload, step: Step) -> Upload:
             step.phase(f"put {artifact.filename}", index, len(upload.files))
             return _put(ctx.process, store, upload, artifact, there)
 
-        for artifact in _each(upload.parallel, put, files):
+        for artifact in each(upload.parallel, put, files):
             published[artifact.filename] = artifact
     return replace(upload, files=tuple(published[item.filename] for item in upload.files))
 
@@ -312,14 +310,3 @@ def _provenance_faults(upload: Upload, provenance: Artifact) -> list[str]:
         return unsigned + faults_of(data, archives, upload.signed.fingerprint)
     except ValidationError as error:
         return [*unsigned, f"it cannot be read: {error.errors()[0]['msg']}"]
-
-
-def _each(parallel: int, action: Callable[[Artifact], T], items: Iterable[Artifact]) -> list[T]:
-    """Return what *action* returns for each item, some at a time; the first error ends it."""
-    with ThreadPoolExecutor(parallel) as pool:
-        futures = [pool.submit(action, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

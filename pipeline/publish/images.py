@@ -13,12 +13,11 @@ is no second signature is said in :mod:`pipeline.sign.provenance`.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from pipeline.config import known
 from pipeline.distribute.image_index import exact_name, joined, release_indexes, suffixes
@@ -49,6 +48,7 @@ from pipeline.model.images import IMAGE_INDEX_TYPE, IMAGE_MANIFEST_TYPE, OciDige
 from pipeline.model.platforms import Platform
 from pipeline.model.records import BuiltImage, Manifest, SignedRelease
 from pipeline.publish.layouts import REMEDY, ImageBlobs, read_layout
+from pipeline.publish.parallel import each
 from pipeline.sign.provenance import stated_images
 
 ATTEMPTS: Final = 20
@@ -59,9 +59,6 @@ STATEMENT_TYPE: Final = "application/vnd.in-toto+json"
 CHECKSUMS_TYPE: Final = "application/vnd.rpython-pipeline.checksums"
 SIGNATURE_TYPE: Final = "application/pgp-signature"
 TITLE: Final = "org.opencontainers.image.title"
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -472,14 +469,3 @@ def _fetch_back(registry: ImageRegistry, documents: Sequence[_Document], paralle
 
 def _blob(data: bytes) -> Blob:
     return Blob(digest=digest_of(data), size=len(data), open=lambda: io.BytesIO(data))
-
-
-def each(parallel: int, action: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return what *action* returns for each item, some at a time; the first error ends it."""
-    with ThreadPoolExecutor(parallel) as pool:
-        futures = [pool.submit(action, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -20,8 +20,9 @@ from pipeline.errors import ConflictError, PipelineError, UncertainError
 from pipeline.model.configs import Config
 from pipeline.model.images import IMAGE_INDEX_TYPE
 from pipeline.model.naming import LEDGER_KEY
-from pipeline.publish.images import PARALLEL, each
+from pipeline.publish.images import PARALLEL
 from pipeline.publish.ledger import Read, is_still, pause_before_next, read_ledger
+from pipeline.publish.parallel import each
 from pipeline.publish.projections.image_tags import ImageTag, ImageTags, wanted_tags
 from pipeline.sign.notary import Notary
 
