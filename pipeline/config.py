@@ -231,7 +231,30 @@ def _check_distributions(config: Config) -> None:
         for variant in interpreter.image.variants if interpreter.image is not None else ():
             where = f"{name}.toml: key image.variants"
             known("environment", variant.environment, config.environments, where=where)
+        _check_installations(f"{name}.toml", interpreter)
     _check_own_names(config.interpreters)
+
+
+def _check_installations(file: str, interpreter: InterpreterConfig) -> None:
+    """Refuse packages or images that no test would try: installing alone shows little.
+
+    Raises:
+        ConfigError: there is no test for a client.
+        UnknownNameError: a test is of a part that there is not, so it would never be run.
+    """
+    debian = interpreter.debian
+    suffixes = {part.suffix: part for part in debian.parts} if debian is not None else {}
+    for test in interpreter.install:
+        for part in test.parts:
+            known("part", part, suffixes, where=f"{file}: key install: test {test.name}: parts")
+    made = {"apt": debian, "image": interpreter.image}
+    for client in (client for client, table in made.items() if table is not None):
+        if not any(not test.clients or client in test.clients for test in interpreter.install):
+            msg = (
+                f"{file}: key install: has no test for what {client} installs. Add an [[install]] "
+                "table with a command that must work."
+            )
+            raise ConfigError(msg)
 
 
 def _check_own_names(interpreters: Mapping[str, InterpreterConfig]) -> None:

@@ -34,6 +34,7 @@ from pipeline.effects.registry import Blob, StoredManifest
 from pipeline.effects.store import OnBytes, ignore_bytes
 from pipeline.errors import DestinationError, FetchBackError
 from pipeline.model.images import IMAGE_MANIFEST_TYPE, ImageConfig, PublishedImage
+from pipeline.model.platforms import OciNames
 from pipeline.model.records import BuiltImage
 from pipeline.publish.images import ImagePush, ImageUpload
 from tests.factories import digest, make_platform
@@ -101,16 +102,8 @@ def make_image(
     layer = layer_path.read_bytes()
     oci = make_platform(platform).oci
     assert oci is not None
-    config = to_bytes(
-        ImageConfiguration(
-            created="2026-11-21T00:00:00Z",
-            architecture=oci.architecture,
-            os=oci.os,
-            variant=oci.variant,
-            config=RunConfig(cmd=("/program",), labels={"suite": suite, "variant": variant}),
-            rootfs=RootFs(diff_ids=(digest_of(_plain(layer_path)),)),
-        )
-    )
+    labels = {"suite": suite, "variant": variant}
+    config = _configuration(oci, digest_of(_plain(layer_path)), labels)
     parsed = ImageManifest(
         config=describe_bytes(config, CONFIG_TYPE), layers=(describe_bytes(layer, LAYER_TYPE),)
     )
@@ -136,6 +129,19 @@ def make_image(
         packages=(),
         sbom=sbom.name,
         sbom_sha256=hashlib.sha256(sbom.read_bytes()).hexdigest(),
+    )
+
+
+def _configuration(oci: OciNames, layer: str, labels: dict[str, str]) -> bytes:
+    return to_bytes(
+        ImageConfiguration(
+            created="2026-11-21T00:00:00Z",
+            architecture=oci.architecture,
+            os=oci.os,
+            variant=oci.variant,
+            config=RunConfig(cmd=("/program",), labels=labels),
+            rootfs=RootFs(diff_ids=(layer,)),
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""A store on this machine and a tap in a real git repository, for tests of both."""
+"""A store in a directory and a tap in a git repository, for tests of both."""
 
 import os
 import subprocess

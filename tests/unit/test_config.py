@@ -943,3 +943,25 @@ def test_two_interpreters_do_not_share_the_names_of_packages_and_images(
 
     assert "pypy3.12.toml: key" in str(caught.value)
     assert f"{named} is pypy3.11.toml's already" in str(caught.value)
+
+
+def test_packages_that_nothing_would_try_are_refused(root: Path, edit: Edit) -> None:
+    edit(
+        "demo.toml",
+        '[[install]]\nname = "version"',
+        '[[install]]\nclients = ["apt"]\nname = "version"',
+    )
+
+    with pytest.raises(ConfigError, match=r"demo.toml: key install: has no test for what image"):
+        load_config(root)
+
+
+def test_a_test_of_a_part_that_there_is_not_is_refused(with_pypy: Path, edit: Edit) -> None:
+    edit(PYPY, 'parts = ["-venv"]', 'parts = ["-vnev"]')
+
+    with pytest.raises(UnknownNameError) as caught:
+        load_config(with_pypy)
+
+    assert str(caught.value).startswith(
+        "pypy3.11.toml: key install: test venv: parts: unknown part '-vnev'. Did you mean '-venv'?"
+    )
