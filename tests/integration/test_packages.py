@@ -155,7 +155,7 @@ def test_one_command_takes_a_release_from_every_client_and_another_gives_it_back
     packages, tags, formulas = shop.packages, shop.tags, shop.formulas
     digest = shop.digest("1.0-1.0.0-slim")
     assert "Package: rpython-demo\n" in packages
-    assert {"1.0", "1.0-slim", "1.0-1.0.0-slim-bookworm"} & tags
+    assert {"1.0-slim", "1.0-1.0.0-slim", "1.0-1.0.0-slim-bookworm"} <= tags
     assert formulas
 
     shop.project.run("yank", "demo", "1.0.0", "--reason", "a try")
