@@ -12,7 +12,7 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 PIPELINE = ("python", "-m", "pipeline")
 
 
-def install(session: nox.Session, *groups: str) -> None:
+def install(session: nox.Session, *groups: str, extra: str | None = None) -> None:
     """Install exactly what ``uv.lock`` pins into the session's environment."""
     session.run_install(
         "uv",
@@ -22,6 +22,7 @@ def install(session: nox.Session, *groups: str) -> None:
         "--no-default-groups",
         "--no-install-project",
         *(f"--group={group}" for group in groups),
+        *([f"--extra={extra}"] if extra else []),
         f"--python={session.virtualenv.location}",
         env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
     )
@@ -167,14 +168,14 @@ def lint(session: nox.Session) -> None:
 @nox.session(tags=["check"])
 def typecheck(session: nox.Session) -> None:
     """Check types with mypy, strictly."""
-    install(session, "typecheck")
+    install(session, "typecheck", extra="farm")
     session.run("mypy")
 
 
 @nox.session(tags=["check"])
 def tests(session: nox.Session) -> None:
     """Run the unit tests: no network, no process, no clock."""
-    install(session, "test")
+    install(session, "test", extra="farm")
     coverage = ("--cov", "--cov-report=term:skip-covered", "--cov-fail-under=95")
     session.run("pytest", *(session.posargs or coverage))
 
@@ -182,7 +183,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(tags=["slow"])
 def integration(session: nox.Session) -> None:
     """Run the tests that use a container engine, GnuPG, emulation and real clients."""
-    install(session, "test", "lint")
+    install(session, "test", "lint", extra="farm")
     session.run("pytest", "tests/integration", "-p", "no:randomly", *session.posargs)
 
 

@@ -31,6 +31,7 @@ from pipeline.model.configs import (
     TranslationConfig,
 )
 from pipeline.model.debian import DistributionsFile
+from pipeline.model.farm import FarmConfig
 from pipeline.model.homebrew import TapConfig
 from pipeline.model.platforms import Platform
 
@@ -42,6 +43,7 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "platforms": PlatformsFile,
     "channels": ChannelsFile,
     "distributions": DistributionsFile,
+    "farm": FarmConfig,
 }
 """The files that are not interpreters; each other ``*.toml`` is one interpreter."""
 
@@ -71,6 +73,15 @@ def load_config(root: Path) -> Config:
     )
     _check_references(config)
     return config
+
+
+def load_farm(root: Path) -> FarmConfig:
+    """Read ``farm.toml`` in *root*; what builds without a farm does not need it.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or does not fit its schema.
+    """
+    return _read(root / "farm.toml", FarmConfig)
 
 
 def json_schemas() -> dict[str, bytes]:

@@ -1,0 +1,1 @@
+"""What runs the plan elsewhere: Buildbot, and hosted CI."""

@@ -1,0 +1,1 @@
+"""Hands stage outputs from one machine to another, checked by digest."""
