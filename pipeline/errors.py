@@ -4,7 +4,7 @@ A message says what happened, where (file and key, or job and stage) and what to
 The runner adds the stage and the identifier once, so messages do not repeat them.
 
 Exit codes: 2 the command line, 3 several jobs failed, 10-19 input, 20-29 machine, 30-39 translation
-and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory,
+and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory, 80-89 the farm,
 130 an interrupt.
 """
 
@@ -246,6 +246,30 @@ class RecordError(PipelineError):
     """A stage's record in the work directory cannot be read."""
 
     exit_code = 71
+
+
+class DiskFullError(PipelineError):
+    """There is no space left where something is to be written."""
+
+    exit_code = 73
+
+
+class ClaimError(PipelineError):
+    """What a worker says it made is not what the plan asks for, or not what it handed over."""
+
+    exit_code = 80
+
+
+class UnitFailedError(PipelineError):
+    """A worker could not do its part of a run."""
+
+    exit_code = 81
+
+
+class RunError(PipelineError):
+    """A run is not known in the hand-over store, or is another one than is asked for."""
+
+    exit_code = 82
 
 
 class JobsFailedError(PipelineError):

@@ -1,9 +1,11 @@
 """The command line: one function per verb, errors become exit codes here and nowhere else."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
@@ -16,10 +18,11 @@ from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
 from pipeline.effects.console import Console
-from pipeline.errors import PipelineError
+from pipeline.errors import DiskFullError, PipelineError
 
 INTERRUPTED: Final = 130
 BUG: Final = 99
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,16 +34,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.where}: " if error.where else ""
         console.fail(f"error: {where}{error}")
         return error.exit_code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return _reader_left(console)
+        if error.errno in NO_SPACE:
+            return _disk_full(error, console)
+        return _bug(console)
     except KeyboardInterrupt:
         console.fail("interrupted; finished stages are kept, run the same command to go on")
         return INTERRUPTED
-    except BrokenPipeError:
-        if _is_open(sys.stdout):
-            return _bug(console)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception:  # noqa: BLE001 - the last resort: a bug of ours is reported as one
         return _bug(console)
+
+
+def _reader_left(console: Console) -> int:
+    if _is_open(sys.stdout):
+        return _bug(console)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _disk_full(error: OSError, console: Console) -> int:
+    where = error.filename or tempfile.gettempdir()
+    console.fail(
+        f"error: {where}: {error.strerror}. Make room there, or name another place with --work and "
+        "the variable TMPDIR, and run the same command; finished stages are kept."
+    )
+    return DiskFullError.exit_code
 
 
 def _is_open(stream: TextIO) -> bool:
