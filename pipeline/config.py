@@ -52,7 +52,11 @@ ELSEWHERE: Final[dict[str, type[BaseModel]]] = {"farm": FarmConfig}
 WITHOUT_CPYEXT: Final = "--withoutmod-cpyext"
 CPYEXT_COLLECTOR: Final = "incminimark"
 
-SCHEMAS: Final[dict[str, type[BaseModel]]] = {**TABLES, **ELSEWHERE, "interpreter": InterpreterConfig}
+SCHEMAS: Final[dict[str, type[BaseModel]]] = {
+    **TABLES,
+    **ELSEWHERE,
+    "interpreter": InterpreterConfig,
+}
 
 
 def load_config(root: Path) -> Config:

@@ -4,8 +4,8 @@ A message says what happened, where (file and key, or job and stage) and what to
 The runner adds the stage and the identifier once, so messages do not repeat them.
 
 Exit codes: 2 the command line, 3 several jobs failed, 10-19 input, 20-29 machine, 30-39 translation
-and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory, 80-89 the farm,
-130 an interrupt.
+and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory,
+80-89 the farm, 130 an interrupt.
 """
 
 from collections.abc import Sequence

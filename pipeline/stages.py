@@ -5,7 +5,7 @@ there is complete, so a stage is run only if its key is new: that is resume, cac
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -207,6 +207,11 @@ def input_key(ctx: Context, release: ReleasePlan) -> str | None:
             keys[job.identifier] = planned(its, job, _translation_environment(its, job)).inputs
         except NotFinished:
             return None
+    return release_key(keys)
+
+
+def release_key(keys: Mapping[str, str]) -> str:
+    """Return the digest of a release's inputs from its jobs' ``inputs``, by identifier."""
     return package_stage.release_input_key(keys)
 
 

@@ -13,6 +13,7 @@ from typing import Final, TextIO
 from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
+from pipeline.cli.handing import add_prepare
 from pipeline.cli.installing import add_install_check
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
@@ -35,16 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.fail(f"error: {where}{error}")
         return error.exit_code
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            return _reader_left(console)
-        if error.errno in NO_SPACE:
-            return _disk_full(error, console)
-        return _bug(console)
+        return _system_error(error, console)
     except KeyboardInterrupt:
         console.fail("interrupted; finished stages are kept, run the same command to go on")
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort: a bug of ours is reported as one
         return _bug(console)
+
+
+def _system_error(error: OSError, console: Console) -> int:
+    if isinstance(error, BrokenPipeError):
+        return _reader_left(console)
+    return _disk_full(error, console) if error.errno in NO_SPACE else _bug(console)
 
 
 def _reader_left(console: Console) -> int:
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_building_verbs(verbs)
+    add_prepare(verbs)
     add_install_check(verbs)
     add_changing_verbs(verbs)
     add_prune(verbs)
