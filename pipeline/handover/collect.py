@@ -9,7 +9,7 @@ from pipeline.errors import ClaimError, PipelineError, RunError, UnitFailedError
 from pipeline.handover.checks import CHECKS, check_source
 from pipeline.handover.environments import take_environment
 from pipeline.handover.outputs import take_stage
-from pipeline.handover.places import of_worker, stage_place
+from pipeline.handover.places import is_workers
 from pipeline.handover.runs import Run
 from pipeline.model.farm import Claim, Claims, PreparedJob
 from pipeline.model.records import Environment
@@ -78,15 +78,11 @@ def _require_asked(run: Run, claim: Claim, prepared: PreparedJob) -> None:
     first, last = ORDER.index(Stage.TRANSLATE), ORDER.index(Stage(prepared.last))
     wanted = [str(stage) for stage in ORDER[first : last + 1]]
     named = [stage.stage for stage in claim.stages]
-    owners = (stage.place.split("/")[1] for stage in claim.stages if stage.place.count("/") == 3)  # noqa: PLR2004 - workers/NAME/STAGE/KEY.tar
-    places = [
-        stage_place(of_worker(owner), stage.stage, stage.key)
-        for owner, stage in zip(owners, claim.stages, strict=False)
-    ]
+    foreign = [item for item in claim.stages if not is_workers(item.place, item.stage, item.key)]
     wrong = {
         "it is of another run": claim.run != run.run,
         f"it has the stages {named}, asked for are {wanted}": named != wanted,
-        "what it names is in no worker's place": places != [item.place for item in claim.stages],
+        "what it names is in no worker's place": bool(foreign),
         "its translation has another key than was asked for": (
             prepared.key is not None and claim.stages[0].key != prepared.key
         ),

@@ -38,3 +38,9 @@ def image_place(digest: str) -> str:
 def bootstrap_place(sha256: str) -> str:
     """Return where the archive of a released bootstrap interpreter is."""
     return f"{TRUSTED}/bootstraps/{sha256}.tar.zst"
+
+
+def is_workers(place: str, stage: str, key: str) -> bool:
+    """Whether *place* is one where a worker hands over this output of this stage."""
+    owner = place.removesuffix(f"/{stage}/{key}.tar")
+    return owner != place and owner.startswith(f"{WORKERS}/") and owner.count("/") == 1
