@@ -248,6 +248,12 @@ class RecordError(PipelineError):
     exit_code = 71
 
 
+class DetachedError(PipelineError):
+    """Work apart from its caller cannot be started, or ended without saying how."""
+
+    exit_code = 73
+
+
 class JobsFailedError(PipelineError):
     """Several independent jobs failed; each is listed."""
 
