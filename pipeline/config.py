@@ -43,14 +43,20 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "platforms": PlatformsFile,
     "channels": ChannelsFile,
     "distributions": DistributionsFile,
-    "farm": FarmConfig,
 }
-"""The files that are not interpreters; each other ``*.toml`` is one interpreter."""
+"""The files that every command reads."""
+
+ELSEWHERE: Final[dict[str, type[BaseModel]]] = {"farm": FarmConfig}
+"""Files that only work on other machines needs; each other ``*.toml`` is one interpreter."""
 
 WITHOUT_CPYEXT: Final = "--withoutmod-cpyext"
 CPYEXT_COLLECTOR: Final = "incminimark"
 
-SCHEMAS: Final[dict[str, type[BaseModel]]] = {**TABLES, "interpreter": InterpreterConfig}
+SCHEMAS: Final[dict[str, type[BaseModel]]] = {
+    **TABLES,
+    **ELSEWHERE,
+    "interpreter": InterpreterConfig,
+}
 
 
 def load_config(root: Path) -> Config:
@@ -95,7 +101,7 @@ def json_schemas() -> dict[str, bytes]:
 def _read_interpreters(root: Path) -> dict[str, InterpreterConfig]:
     found = {}
     for path in sorted(root.glob("*.toml")):
-        if path.stem in TABLES:
+        if path.stem in TABLES or path.stem in ELSEWHERE:
             continue
         interpreter = _read(path, InterpreterConfig)
         if interpreter.interpreter != path.stem:

@@ -161,8 +161,8 @@ def follow(
             # In this order: a supervisor records the status before it lets go of its lock.
             is_supervised = work.is_supervised
             status = work.status
-            for replay in replays:
-                replay.copy()
+            if not _copied(replays):
+                return None
             if status is not None:
                 return status
             if not is_supervised:
@@ -175,6 +175,16 @@ def follow(
             if not is_read():
                 return None
             pause(INTERVAL)
+
+
+def _copied(replays: Sequence[Replay]) -> bool:
+    """Pass on what there is; return whether somebody took it."""
+    try:
+        for replay in replays:
+            replay.copy()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def stop(work: DetachedWork, *, clock: Clock, pause: Pause, grace: float = GRACE) -> Stopped:

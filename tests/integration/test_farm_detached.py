@@ -177,7 +177,7 @@ def test_a_supervisor_that_is_killed_is_told_of_and_its_work_is_not_done_twice(
     desk.follow("serve", "--port", "0")
     wait_for(lambda: desk.begun == 1 and desk.process("work").pid != work.pid)
 
-    assert follower.returncode == 73
+    assert follower.returncode == 74
     assert b"the supervisor died before it could record" in said
     assert outlived
     assert not work.is_running()

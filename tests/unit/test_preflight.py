@@ -48,15 +48,15 @@ def test_an_engine_that_has_what_a_job_needs_is_fit(world: World, binfmt: Path) 
     assert binfmt.is_dir()
     world.engine.told = told(world, memory=2 * GIB)
 
-    require_fit(world.ctx, job_for("linux-x86_64"))
-    require_fit(world.ctx, job_for("linux-aarch64"))
+    require_fit(world.ctx, job_for("linux-x86_64"), translates=True)
+    require_fit(world.ctx, job_for("linux-aarch64"), translates=True)
 
 
 def test_too_little_memory_is_told_with_a_remedy(world: World) -> None:
     world.engine.told = told(world, memory=2 * GIB - 1)
 
     with pytest.raises(PreflightError) as caught:
-        require_fit(world.ctx, job_for("linux-x86_64"))
+        require_fit(world.ctx, job_for("linux-x86_64"), translates=True)
 
     assert "needs 2 GiB of memory, the engine has 2.0 GiB" in str(caught.value)
     assert "--engine linux-x86_64=ssh://HOST" in str(caught.value)
@@ -80,7 +80,7 @@ def test_a_missing_emulator_is_told_with_a_remedy(
 
     assert not emulator_is_ready(make_platform("linux-aarch64"))
     with pytest.raises(PreflightError) as caught:
-        require_fit(world.ctx, job_for("linux-aarch64"))
+        require_fit(world.ctx, job_for("linux-aarch64"), translates=True)
 
     assert "no qemu-aarch64 with flag F. Install qemu-user-static" in str(caught.value)
 
@@ -88,13 +88,13 @@ def test_a_missing_emulator_is_told_with_a_remedy(
 def test_work_of_this_architecture_needs_no_emulator(world: World, binfmt: Path) -> None:
     (binfmt / "qemu-aarch64").unlink()
 
-    require_fit(world.ctx, job_for("linux-x86_64"))
+    require_fit(world.ctx, job_for("linux-x86_64"), translates=True)
 
 
 def test_a_worker_runs_its_own_architecture_in_mode_cross_too(world: World, binfmt: Path) -> None:
     (binfmt / "qemu-aarch64").unlink()
 
-    require_fit(world.ctx, job_for("linux-musl-x86_64"))
+    require_fit(world.ctx, job_for("linux-musl-x86_64"), translates=True)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_every_foreign_platform_needs_its_own_emulator(
     (binfmt / "qemu-aarch64").unlink()
 
     with pytest.raises(PreflightError, match=f"programs of {platform} do not run .* {emulator}"):
-        require_fit(world.ctx, job_for(platform))
+        require_fit(world.ctx, job_for(platform), translates=True)
 
     (binfmt / emulator).write_text(READY)
-    require_fit(world.ctx, job_for(platform))
+    require_fit(world.ctx, job_for(platform), translates=True)
 
 
 def test_everything_that_is_missing_is_told_at_once(world: World, binfmt: Path) -> None:
@@ -122,7 +122,7 @@ def test_everything_that_is_missing_is_told_at_once(world: World, binfmt: Path) 
     world.engine.told = told(world, memory=GIB)
 
     with pytest.raises(PreflightError) as caught:
-        require_fit(world.ctx, job_for("linux-aarch64"))
+        require_fit(world.ctx, job_for("linux-aarch64"), translates=True)
 
     message = str(caught.value)
     assert message.startswith("this cannot be done here: translating demo needs 2 GiB of memory")

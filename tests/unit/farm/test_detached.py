@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -219,6 +219,20 @@ def test_a_follower_whose_reader_is_gone_leaves_the_work_alone(work: Work) -> No
 
     assert status is None
     assert work.signals == []
+
+
+def test_a_follower_whose_pipe_breaks_leaves_the_work_alone(work: Work) -> None:
+    class Broken(io.BytesIO):
+        def write(self, _data: object) -> NoReturn:
+            raise BrokenPipeError
+
+    work.begin()
+    work.stdout.write_bytes(b"x")
+    work.end(0)
+
+    replays = [Replay(work.stdout, Broken())]
+
+    assert follow(work, replays, pause=Time().pause, is_read=lambda: True) is None
 
 
 def test_a_supervisor_that_dies_without_a_record_is_an_error(work: Work) -> None:
