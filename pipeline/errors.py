@@ -254,6 +254,12 @@ class DiskFullError(PipelineError):
     exit_code = 73
 
 
+class DetachedError(PipelineError):
+    """Work apart from its caller cannot be started, or ended without saying how."""
+
+    exit_code = 74
+
+
 class ClaimError(PipelineError):
     """What a worker says it made is not what the plan asks for, or not what it handed over."""
 

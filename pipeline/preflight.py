@@ -58,8 +58,18 @@ def emulator_is_ready(platform: Platform) -> bool:
 
     With flag F the kernel keeps the emulator open, so containers need not have it.
     """
+    return _is_ready(BINFMT / str(platform.emulator))
+
+
+def ready_emulators() -> tuple[str, ...]:
+    """Return the names of all of this kernel's emulators that work in containers too."""
+    rules = sorted(BINFMT.glob("qemu-*")) if BINFMT.is_dir() else []
+    return tuple(path.name for path in rules if _is_ready(path))
+
+
+def _is_ready(rule: Path) -> bool:
     try:
-        text = (BINFMT / str(platform.emulator)).read_text(encoding="ascii")
+        text = rule.read_text(encoding="ascii")
     except OSError:
         return False
     return text.startswith("enabled") and "F" in text.partition("flags: ")[2].split("\n")[0]

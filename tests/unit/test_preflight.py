@@ -12,7 +12,7 @@ from pipeline.errors import PreflightError
 from pipeline.model.platforms import Placement
 from pipeline.model.records import Environment
 from pipeline.plan import Job
-from pipeline.preflight import emulator_is_ready, require_fit, require_runnable
+from pipeline.preflight import emulator_is_ready, ready_emulators, require_fit, require_runnable
 from tests.factories import make_plan_for, make_platform
 from tests.fakes import Answer, World, make_world
 
@@ -134,6 +134,22 @@ def test_a_list_of_emulators_that_is_not_text_is_none(binfmt: Path) -> None:
     (binfmt / "qemu-aarch64").mkdir()
 
     assert not emulator_is_ready(make_platform("linux-aarch64"))
+
+
+def test_the_emulators_that_work_in_containers_are_listed(binfmt: Path) -> None:
+    (binfmt / "qemu-s390x").write_text(READY)
+    (binfmt / "qemu-arm").write_text(READY.replace("POCF", "POC"))
+    (binfmt / "python3.11").write_text(READY)
+
+    assert ready_emulators() == ("qemu-aarch64", "qemu-s390x")
+
+
+def test_a_kernel_without_a_list_of_emulators_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "BINFMT", tmp_path / "absent")
+
+    assert ready_emulators() == ()
 
 
 COMPILE_AND_RUN = (
