@@ -5,7 +5,7 @@ The runner adds the stage and the identifier once, so messages do not repeat the
 
 Exit codes: 2 the command line, 3 several jobs failed, 10-19 input, 20-29 machine, 30-39 translation
 and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory,
-130 an interrupt.
+80-89 a farm, 130 an interrupt.
 """
 
 from collections.abc import Sequence
@@ -246,6 +246,18 @@ class RecordError(PipelineError):
     """A stage's record in the work directory cannot be read."""
 
     exit_code = 71
+
+
+class FarmError(PipelineError):
+    """A farm cannot be reached, or does not answer as one."""
+
+    exit_code = 80
+
+
+class FarmLoginError(FarmError):
+    """A farm does not let this user in, or nobody may log in there safely."""
+
+    exit_code = 81
 
 
 class JobsFailedError(PipelineError):

@@ -12,13 +12,13 @@ from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
 from pipeline.cli.installing import add_install_check
+from pipeline.cli.options import INTERRUPTED
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
 from pipeline.effects.console import Console
 from pipeline.errors import PipelineError
 
-INTERRUPTED: Final = 130
 BUG: Final = 99
 
 
