@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console as RichConsole
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 Clock = Callable[[], float]
 
@@ -57,20 +59,18 @@ class LiveTable:
         for text in () if self.moves else changes:
             self._console.line(text)
 
-    def table(self, lines: int) -> Table:
-        """Return the table of now for a terminal with so many lines."""
-        table = Table(title_justify="left", box=None, pad_edge=False)
+    def drawn(self, lines: int) -> Group:
+        """Return what there is to see now on a terminal with so many lines."""
         if self._draw is None:
-            return table
+            return Group()
         frame = self._draw(max(1, lines - AROUND_ROWS))
-        table.title = escape(frame.title)
+        table = Table(box=None, pad_edge=False)
         for column in self._columns:
             table.add_column(escape(column), no_wrap=True)
         for row, style in zip(frame.rows, frame.styles, strict=True):
             table.add_row(*(escape(cell) for cell in row), style=style)
-        table.caption = escape(frame.more) or None
-        table.caption_justify = "left"
-        return table
+        title, more = _cut(frame.title), _cut(frame.more)
+        return Group(title, table, more) if frame.more else Group(title, table)
 
 
 class Step:
@@ -179,7 +179,7 @@ class Console:
         try:
             with Live(
                 console=self._rich,
-                get_renderable=lambda: table.table(self._rich.height),
+                get_renderable=lambda: table.drawn(self._rich.height),
                 refresh_per_second=REFRESHES,
                 transient=True,
             ):
@@ -215,3 +215,8 @@ class Console:
             self._rich.print(f"[dim]{escape(title)}: {escape(skipped)}")
         else:
             self._rich.print(f"{how}[/] {escape(title)} ({seconds:.1f} s)")
+
+
+def _cut(text: str) -> Text:
+    """Return a line that is cut where the terminal ends."""
+    return Text(text, no_wrap=True, overflow="ellipsis")

@@ -413,8 +413,9 @@ def title(name: str, rows: Sequence[Row]) -> str:
     counts = Counter(row.state for row in rows)
     ended = sum(counts[state] for state in FINAL)
     bad = sum(counts[state] for state in BAD)
-    failed = f", {bad} failed" if bad else ""
-    return f"{name}: {ended} of {len(rows)} done, {counts[JobState.RUNNING]} running{failed}"
+    running = f", {counts[JobState.RUNNING]} running" if counts[JobState.RUNNING] else ""
+    failed = f", {bad} of them failed or stopped" if bad else ""
+    return f"{name}: {ended} of {len(rows)} ended{running}{failed}"
 
 
 def as_duration(seconds: float) -> str:
@@ -442,6 +443,12 @@ def failures(seen: Seen, rows: Sequence[Row]) -> list[Row]:
     itself = _row(seen, BUILDER, seen.request)
     stopped = "it was stopped" if itself.state is JobState.STOPPED else itself.reason
     return [replace(itself, reason=stopped or "it failed, and the farm does not say why")]
+
+
+def failure_line(row: Row, said: str, page: str) -> str:
+    """Return the line of a list of failures; our own errors name the job already."""
+    reason = said or row.reason
+    return f"{reason} ({page})" if row.job in reason else f"{row.job}: {reason} ({page})"
 
 
 def needs_result(seen: Seen) -> bool:

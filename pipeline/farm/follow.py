@@ -148,7 +148,8 @@ class Follower:
 
     def _show(self, rows: Sequence[Row]) -> None:
         lines = [client.cells(row, self.farm.now()) for row in rows]
-        self.console.table(client.title(self.name, rows), COLUMNS, lines)
+        self.console.table("Jobs", COLUMNS, lines)
+        self.console.line(client.title(self.name, rows))
 
     def _reader(self) -> Reader:
         return Reader(farm=self.farm, request=self.request)
@@ -226,7 +227,7 @@ class Follower:
 
     def _ended(self, seen: Seen, rows: tuple[Row, ...]) -> Ended:
         failed = [
-            f"{row.job}: {self.reasons.get(row.request or 0) or row.reason} ({self._page(row)})"
+            client.failure_line(row, self.reasons.get(row.request or 0, ""), self._page(row))
             for row in client.failures(seen, rows)
         ]
         if not seen.is_good:
