@@ -260,22 +260,34 @@ class DetachedError(PipelineError):
     exit_code = 74
 
 
+class FarmError(PipelineError):
+    """A farm cannot be reached, or does not answer as one."""
+
+    exit_code = 80
+
+
+class FarmLoginError(FarmError):
+    """A farm does not let this user in, or nobody may log in there safely."""
+
+    exit_code = 81
+
+
 class ClaimError(PipelineError):
     """What a worker says it made is not what the plan asks for, or not what it handed over."""
 
-    exit_code = 80
+    exit_code = 82
 
 
 class UnitFailedError(PipelineError):
     """A worker could not do its part of a run."""
 
-    exit_code = 81
+    exit_code = 83
 
 
 class RunError(PipelineError):
     """A run is not known in the hand-over store, or is another one than is asked for."""
 
-    exit_code = 82
+    exit_code = 84
 
 
 class JobsFailedError(PipelineError):

@@ -18,8 +18,10 @@ from pipeline.cli.options import (
     add_verb,
 )
 from pipeline.cli.ports import chosen_channel, make_context, open_channel, workers_for
+from pipeline.cli.submitting import add_farm_options, on_farm, submit
 from pipeline.config import json_schemas, load_config
 from pipeline.doctor import diagnose, provision, require_healthy
+from pipeline.effects.clock import utc_now
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.effects.files import write_atomically
@@ -74,6 +76,7 @@ def _add_release_verbs(verbs: Verbs) -> None:
                 action="store_true",
                 help="publish under the final names, but let no index offer it until `promote`",
             )
+        add_farm_options(parser)
         parser.set_defaults(last=Stage.PROJECTIONS)
 
 
@@ -146,6 +149,10 @@ def run_stages(arguments: argparse.Namespace, console: Console) -> int:
     if getattr(arguments, "run_name", None) is not None:
         is_whole = arguments.last is Stage.PROJECTIONS
         return (do_collect if is_whole else do_unit)(arguments, console)
+    if on_farm(arguments):
+        config = load_config(arguments.configs.absolute())
+        selection = _selection(config, arguments, utc_now().date())
+        return submit(arguments, config, selection, console)
     ctx = make_context(arguments, console)
     with ctx.work.locked():
         if arguments.provision and not ctx.dry_run:

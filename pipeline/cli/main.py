@@ -15,6 +15,7 @@ from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
 from pipeline.cli.handing import add_prepare
 from pipeline.cli.installing import add_install_check
+from pipeline.cli.options import INTERRUPTED
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
@@ -22,7 +23,6 @@ from pipeline.cli.working import add_working_verbs
 from pipeline.effects.console import Console
 from pipeline.errors import DiskFullError, PipelineError
 
-INTERRUPTED: Final = 130
 BUG: Final = 99
 NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 

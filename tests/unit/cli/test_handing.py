@@ -129,7 +129,7 @@ def test_a_release_is_not_collected_as_a_nightly(command: Command) -> None:
         "signer", "nightly", "--run", "r1", "--hand-over", "handover", "--claims", claims
     )
 
-    assert status == 82
+    assert status == 84
     assert "run r1 is of channel release: use that verb" in message
 
 
