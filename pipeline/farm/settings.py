@@ -5,10 +5,9 @@ no secret: those are files in a directory that only the master's user may read.
 """
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from pydantic import Field, ValidationError, model_validator
-from typing_extensions import Self
 
 from pipeline.errors import ConfigError
 from pipeline.model.base import Model
@@ -17,9 +16,9 @@ SETTINGS_NAME: Final = "farm-settings.json"
 SETTINGS_VARIABLE: Final = "RPYTHON_PIPELINE_FARM_SETTINGS"
 """The environment variable that names the file, where it is not beside ``master.cfg``."""
 
-WORKER_SECRET: Final = "worker-{}"
-ADMIN_SECRET: Final = "admin-{}"
-DATABASE_SECRET: Final = "database"
+WORKER_FILE: Final = "worker-{}"
+ADMIN_FILE: Final = "admin-{}"
+DATABASE_FILE: Final = "database"
 MOST_OF_A_SECRET: Final = 4096
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -66,7 +65,9 @@ class MasterSettings(Model):
             return self._tcp(self.worker_port)
         key, certificate = _escaped(self.private_key), _escaped(self.certificate)
         bind = _escaped(self.bind)
-        return f"ssl:port={self.worker_port}:privateKey={key}:certKey={certificate}:interface={bind}"
+        return (
+            f"ssl:port={self.worker_port}:privateKey={key}:certKey={certificate}:interface={bind}"
+        )
 
     @property
     def operations(self) -> str | None:
@@ -122,8 +123,8 @@ def secret(settings: MasterSettings, name: str) -> str:
 
 def database_url(settings: MasterSettings) -> str:
     """Return the URL of the master's database, which may hold a password."""
-    if (settings.secrets / DATABASE_SECRET).exists():
-        return secret(settings, DATABASE_SECRET)
+    if (settings.secrets / DATABASE_FILE).exists():
+        return secret(settings, DATABASE_FILE)
     return settings.database
 
 

@@ -12,7 +12,8 @@ from buildbot.reporters.message import MessageFormatterBase
 from buildbot.reporters.utils import getURLForBuild
 from buildbot.util.httpclientservice import HTTPSession
 from twisted.internet import task
-from twisted.internet.defer import CancelledError, TimeoutError as DeferredTimeoutError
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.python import log
 from twisted.web.client import ResponseFailed

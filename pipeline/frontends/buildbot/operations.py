@@ -1,4 +1,4 @@
-"""What operations add to the master: pages for monitors, messages of failures, retention of logs."""
+"""What operations add to the master: pages for monitors, messages of failures, retention."""
 
 from datetime import timedelta
 from typing import Any, Final

@@ -59,7 +59,9 @@ class Pages(resource.Resource):
             answer = await self._answer(request.path.decode("utf-8", "replace"))
         except Exception:  # noqa: BLE001 - whatever it is, somebody waits for an answer
             log.err(None, "operations: cannot answer")
-            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, PLAIN, b"The master's log says why.\n")
+            answer = Answer(
+                HTTPStatus.INTERNAL_SERVER_ERROR, PLAIN, b"The master's log says why.\n"
+            )
         if gone.called:
             return
         request.setResponseCode(answer.status)

@@ -206,7 +206,8 @@ def test_builds_are_counted_by_how_they_ended_and_only_good_ones_are_timed() -> 
     measured.build("b", Result.SUCCESS, 700)
     measured.build("b", Result.FAILURE, 3)
     measured.build("b", Result.RETRY, 2)
-    measured.phase("annotate", 299)
+    measured.phase("translate: annotate", 299)
+    measured.phase("translate demo-linux-x86_64", 1000)
     metrics = metrics_of(measured.render(make_state(), 600))
 
     finished = "farm_builds_finished_total"
@@ -216,7 +217,20 @@ def test_builds_are_counted_by_how_they_ended_and_only_good_ones_are_timed() -> 
     assert sample(metrics, "farm_build_duration_seconds_count", builder="b") == 1
     assert sample(metrics, "farm_build_duration_seconds_bucket", builder="b", le="600.0") == 0
     assert sample(metrics, "farm_build_duration_seconds_bucket", builder="b", le="1200.0") == 1
-    assert sample(metrics, "farm_phase_duration_seconds_sum", phase="annotate") == 299
+    assert sample(metrics, "farm_phase_duration_seconds_sum", phase="translate: annotate") == 299
+    assert sample(metrics, "farm_phase_duration_seconds_sum", phase="translate") == 1000
+
+
+def test_a_worker_that_invents_names_does_not_fill_the_monitor() -> None:
+    measured = Measured()
+
+    for number in range(1000):
+        measured.phase(f"translate: {number}", 1)
+    metrics = metrics_of(measured.render(make_state(), 600))
+
+    counts = [name for name, _ in metrics if name == "farm_phase_duration_seconds_count"]
+    assert len(counts) == 201
+    assert sample(metrics, "farm_phase_duration_seconds_count", phase="other") == 800
 
 
 @given(names=st.lists(st.text(max_size=20), min_size=1, max_size=5, unique=True))
