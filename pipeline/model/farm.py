@@ -143,7 +143,8 @@ class FarmConfig(Model):
     ``longest_hours`` is the most that one may take. A retry waits ``rejoin_seconds`` for the
     worker that was lost, on which the work goes on; after ``orphan_minutes`` without a worker to
     follow it the work stops itself. A job that no worker could do for ``missing_minutes`` fails.
-    ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it is looked whether a
+    After ``alarm_seconds`` without a worker that should be there, or that a request waits for, the
+    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it is looked whether a
     nightly is stale.
     ``webhook`` is the name of the secret that holds the URL that failures are posted to.
     """
@@ -159,6 +160,7 @@ class FarmConfig(Model):
     rejoin_seconds: Annotated[int, Field(ge=0)] = 60
     orphan_minutes: Annotated[int, Field(ge=1)] = 30
     missing_minutes: Annotated[int, Field(ge=1)] = 30
+    alarm_seconds: Annotated[int, Field(ge=1)] = 600
     keepalive_seconds: Annotated[int, Field(ge=10)] = 60
     log_days: Annotated[int, Field(ge=1)] = 60
     stale_check_hours: Annotated[int, Field(ge=1)] = 6
