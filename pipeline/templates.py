@@ -13,6 +13,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 ROOT: Final = Path(__file__).parents[1]
 TEMPLATES: Final = (ROOT / "packaging", ROOT / "dockerfiles")
 
+WORKFLOWS: Final = "workflows/"
+"""Where templates have ``<% %>`` and ``<%= %>``, since braces are GitHub's own in workflows."""
+MARKERS: Final = {
+    "block_start_string": "<%",
+    "block_end_string": "%>",
+    "variable_start_string": "<%=",
+    "variable_end_string": "%>",
+    "comment_start_string": "<%#",
+    "comment_end_string": "%>",
+}
+
 
 def rendered(template: str, values: Mapping[str, object]) -> str:
     """Return a template filled in, by its path below one of the directories.
@@ -20,7 +31,8 @@ def rendered(template: str, values: Mapping[str, object]) -> str:
     A name that it lacks is an error. What a page says is escaped. Other templates have filters
     that write a string as a literal: ``quoted`` for shells, ``ruby``, ``nix`` and ``recipe``.
     """
-    return _environment().get_template(template).render(values)
+    environment = _environment(of_workflows=template.startswith(WORKFLOWS))
+    return environment.get_template(template).render(values)
 
 
 def ruby_string(text: str) -> str:
@@ -71,7 +83,7 @@ def _escaped(text: str, known: Mapping[str, str], form: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(*, of_workflows: bool) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.jinja"], default=False),
@@ -79,6 +91,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        **(MARKERS if of_workflows else {}),
     )
     environment.filters |= {
         "quoted": shlex.quote,

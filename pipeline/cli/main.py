@@ -18,6 +18,7 @@ from pipeline.cli.installing import add_install_check
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
+from pipeline.cli.workflows import add_workflow_verbs
 from pipeline.effects.console import Console
 from pipeline.errors import DiskFullError, PipelineError
 
@@ -104,4 +105,5 @@ def _parser() -> argparse.ArgumentParser:
     add_publishing_verbs(verbs)
     add_status(verbs)
     add_bisect(verbs)
+    add_workflow_verbs(verbs)
     return parser
