@@ -15,14 +15,6 @@ TEMPLATES: Final = (ROOT / "packaging", ROOT / "dockerfiles")
 
 WORKFLOWS: Final = "workflows/"
 """Where templates have ``<% %>`` and ``<%= %>``, since braces are GitHub's own in workflows."""
-MARKERS: Final = {
-    "block_start_string": "<%",
-    "block_end_string": "%>",
-    "variable_start_string": "<%=",
-    "variable_end_string": "%>",
-    "comment_start_string": "<%#",
-    "comment_end_string": "%>",
-}
 
 
 def rendered(template: str, values: Mapping[str, object]) -> str:
@@ -31,7 +23,8 @@ def rendered(template: str, values: Mapping[str, object]) -> str:
     A name that it lacks is an error. What a page says is escaped. Other templates have filters
     that write a string as a literal: ``quoted`` for shells, ``ruby``, ``nix`` and ``recipe``.
     """
-    environment = _environment(of_workflows=template.startswith(WORKFLOWS))
+    of_workflows = template.startswith(WORKFLOWS)
+    environment = _workflow_environment() if of_workflows else _environment()
     return environment.get_template(template).render(values)
 
 
@@ -83,7 +76,7 @@ def _escaped(text: str, known: Mapping[str, str], form: str) -> str:
 
 
 @cache
-def _environment(*, of_workflows: bool) -> Environment:
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.jinja"], default=False),
@@ -91,7 +84,6 @@ def _environment(*, of_workflows: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        **(MARKERS if of_workflows else {}),
     )
     environment.filters |= {
         "quoted": shlex.quote,
@@ -101,3 +93,15 @@ def _environment(*, of_workflows: bool) -> Environment:
         "recipe": recipe_string,
     }
     return environment
+
+
+@cache
+def _workflow_environment() -> Environment:
+    return _environment().overlay(
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<%=",
+        variable_end_string="%>",
+        comment_start_string="<%#",
+        comment_end_string="%>",
+    )

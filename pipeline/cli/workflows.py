@@ -23,11 +23,11 @@ from pipeline.frontends.github import (
     outputs,
     refusal,
     subjects,
-    worker_name,
     workflow_files,
 )
 from pipeline.model.base import pretty_json
 from pipeline.model.farm import Claim, Claims, Collected, Prepared, PreparedJob, Submission
+from pipeline.model.versions import InterpreterVersion
 from pipeline.plan import ALL
 
 M = TypeVar("M", bound=BaseModel)
@@ -82,7 +82,8 @@ def _run_workflows(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _remedy(arguments: argparse.Namespace) -> str:
-    return shlex.join(["python", "-m", "pipeline", "workflows", "--configs", str(arguments.configs)])
+    command = ["python", "-m", "pipeline", "workflows"]
+    return shlex.join([*command, "--configs", str(arguments.configs)])
 
 
 def _lock(root: Path) -> str:
@@ -124,7 +125,7 @@ def _run_submission(arguments: argparse.Namespace, _console: Console) -> int:
         known("interpreter", name, config.interpreters, where="--interpreter")
     platforms = _chosen(arguments.platform)
     for name in platforms:
-        known("platform", name, {**config.platforms, ALL: None}, where="--platform")
+        known("platform", name, {**config.platforms, ALL: ALL}, where="--platform")
     submission = Submission(
         request=arguments.request,
         channel=arguments.channel,
@@ -141,7 +142,7 @@ def _chosen(text: str) -> tuple[str, ...]:
     return () if text in {"", AS_CHANNEL} else (text,)
 
 
-def _version(text: str) -> object:
+def _version(text: str) -> InterpreterVersion | None:
     try:
         return interpreter_version(text) if text else None
     except argparse.ArgumentTypeError as error:
@@ -220,7 +221,7 @@ def _taken(prepared: Prepared, job: PreparedJob, directory: Path, store: LocalSt
         raise ClaimError(why)
     for stage in claim.stages:
         path = _inside(directory, stage.place, stage.size)
-        store.put_new(stage.place, path, content_type=TAR, sha256=None)
+        store.put_new(stage.place, path, content_type=TAR)
     return claim
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.errors import ConfigError, PlatformError
+from pipeline.handover.places import of_worker
+from pipeline.handover.prepare import workers_of
 from pipeline.model.configs import Channel, ChannelConfig, Config, InterpreterConfig
 from pipeline.model.farm import Claim, Claims, Collected, FailedJob, Prepared, PreparedJob
 from pipeline.model.hosted import HostedConfig, Runner
@@ -63,6 +65,8 @@ def _channel_workflow(config: Config, hosted: HostedConfig, channel: Channel) ->
         "width": max(len(job.identifier) for job in jobs),
         "interpreters": sorted(config.interpreters),
         "platforms": tuple(dict.fromkeys(job.platform for job in jobs if job.runner)),
+        "kinds": " ".join(f"--kind {row.kind}" for row in hosted.runners),
+        "reads_public": chosen.is_s3,
         "secrets": secrets(chosen),
         "copies_to_github": chosen.github is not None and chosen.github.variable == OWN_TOKEN,
         "keeps_store": not chosen.is_s3,
@@ -88,14 +92,15 @@ def possible_jobs(config: Config, hosted: HostedConfig) -> Iterator[PossibleJob]
 def _placed(
     config: Config, hosted: HostedConfig, interpreter: InterpreterConfig, platform: Platform
 ) -> tuple[Mode, Runner] | tuple[None, None]:
-    """Return the best way that any runner has, and the first runner that has it."""
-    found = {row: ways(platform, config.platforms, row.worker) for row in hosted.runners}
-    crosses = interpreter.translation.cross_environment is not None
-    for mode in platform.modes:
-        able = next((row for row, modes in found.items() if mode in modes), None)
-        if able is not None and (crosses or mode is not Mode.CROSS):
-            return mode, able
-    return None, None
+    """Return the way that the plan takes, and the runner that has it."""
+    runners = {row.worker: row for row in hosted.runners}
+    kinds = tuple(runners)
+    worker = workers_of(kinds, config.platforms, kinds[0]).of(platform.identifier)
+    found = ways(platform, config.platforms, worker)
+    if interpreter.translation.cross_environment is None:
+        found.pop(Mode.CROSS, None)
+    mode = next(iter(found), None)
+    return (None, None) if mode is None else (mode, runners[worker])
 
 
 def secrets(channel: ChannelConfig) -> dict[str, str]:
@@ -172,7 +177,7 @@ def _row(job: PreparedJob, hosted: HostedConfig) -> dict[str, str]:
 
 def refusal(prepared: Prepared, job: PreparedJob, claim: Claim) -> str | None:
     """Return why a claim is not one for *job*, or None if it is."""
-    own = f"workers/{worker_name(job.identifier)}/"
+    own = f"{of_worker(worker_name(job.identifier))}/"
     said = (claim.run, claim.identifier, claim.worker)
     if said != (prepared.run, job.identifier, worker_name(job.identifier)):
         return f"its claim is for {claim.identifier} in run {claim.run} as {claim.worker}"

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pipeline.model.base import FileName, Model, Name
 from pipeline.model.configs import Channel
 from pipeline.model.farm import Hour, Minute
-from pipeline.model.platforms import LINUX, Mode, Os, Worker
+from pipeline.model.platforms import LINUX, Os, Worker
 
 LONGEST_JOB: Final = 360
 """Minutes after which GitHub stops a job on its own runners: docs.github.com, usage limits."""
@@ -40,21 +40,21 @@ class Actions(Model):
 
 
 class Runner(Model):
-    """A kind of machine that can be had: ``machine`` is ``uname -m``, ``label`` its name there.
-
-    ``modes`` are those that it is used for.
-    """
+    """A kind of machine that can be had: ``machine`` is ``uname -m``, ``label`` its name there."""
 
     os: Os
-    machine: str
+    machine: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
     label: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = (Mode.NATIVE,)
 
     @property
     def worker(self) -> Worker:
         """The runner as the plan knows workers; only those of Linux have a container engine."""
-        containers = self.os == LINUX
-        return Worker(os=self.os, machine=self.machine, containers=containers, modes=self.modes)
+        return Worker(os=self.os, machine=self.machine, containers=self.os == LINUX)
+
+    @property
+    def kind(self) -> str:
+        """The runner as ``prepare`` is told of it."""
+        return f"{self.os}/{self.machine}"
 
 
 class SigningEnvironments(Model):
