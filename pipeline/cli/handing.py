@@ -14,10 +14,18 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import tables
 from pipeline.cli.options import Verbs, add_engines, add_examples, add_store, add_verb
-from pipeline.cli.ports import chosen_channel, make_context, open_channel, workers_for
+from pipeline.cli.ports import (
+    chosen_channel,
+    make_context,
+    open_channel,
+    reading_channel,
+    workers_for,
+)
+from pipeline.cli.standing import add_key, key_notary
 from pipeline.config import load_farm
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
+from pipeline.effects.http_store import HttpStore
 from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, RunError
@@ -34,6 +42,7 @@ from pipeline.model.farm import (
     Submission,
 )
 from pipeline.model.platforms import LINUX, Worker
+from pipeline.publish.sites import OpenChannel, Site
 from pipeline.run import Outcome
 from pipeline.stages import Stage
 
@@ -62,6 +71,7 @@ def add_prepare(verbs: Verbs) -> None:
     )
     add_engines(parser)
     add_store(parser)
+    add_key(parser)
     add_examples(parser, "prepare --run r1 --submission submission.json --hand-over handover")
 
 
@@ -184,12 +194,21 @@ def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
     )
     store = hand_over_store(ctx, farm, arguments)
     with ctx.work.locked():
-        channel = open_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
+        channel = _published(ctx, arguments)
         here = workers_for(ctx, platform.machine()).here
         run = prepare_run(ctx, store, asked, here, channel)
     tables.show_plan(console, run.plan)
     sys.stdout.write(pretty_json(run.prepared).decode())
     return 0
+
+
+def _published(ctx: Context, arguments: argparse.Namespace) -> OpenChannel:
+    """Return the channel to read: with public keys as its users do, without credentials."""
+    config = chosen_channel(ctx.config, arguments)
+    if arguments.key is None:
+        return reading_channel(ctx, config, arguments)
+    site = Site(store=HttpStore(ctx.http, config.base_url), base_url=config.base_url)
+    return OpenChannel(config=config, sites=(site,), notary=key_notary(ctx, arguments.key))
 
 
 def _with_channel(ctx: Context, arguments: argparse.Namespace) -> Context:

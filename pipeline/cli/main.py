@@ -19,6 +19,7 @@ from pipeline.cli.options import INTERRUPTED
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
+from pipeline.cli.workflows import add_workflow_verbs
 from pipeline.cli.working import add_working_verbs
 from pipeline.effects.console import Console
 from pipeline.errors import DiskFullError, PipelineError
@@ -106,4 +107,5 @@ def _parser() -> argparse.ArgumentParser:
     add_status(verbs)
     add_bisect(verbs)
     add_working_verbs(verbs)
+    add_workflow_verbs(verbs)
     return parser
