@@ -30,6 +30,7 @@ from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, RunError
 from pipeline.handover.collect import collect
+from pipeline.handover.policy import bucket_policy
 from pipeline.handover.prepare import Asked, kinds_of, prepare_run
 from pipeline.handover.runs import known_run
 from pipeline.handover.unit import Unit, run_unit
@@ -73,6 +74,20 @@ def add_prepare(verbs: Verbs) -> None:
     add_store(parser)
     add_key(parser)
     add_examples(parser, "prepare --run r1 --submission submission.json --hand-over handover")
+
+
+def add_hand_over_policy(verbs: Verbs) -> None:
+    """Add hand-over-policy."""
+    summary = "print the policy of the hand-over bucket: each worker writes to its own place only"
+    parser = add_verb(verbs, "hand-over-policy", summary, _run_policy)
+    parser.add_argument(
+        "--principal",
+        required=True,
+        metavar="NAME",
+        help="a worker's user as the server names it, with {} for the worker",
+    )
+    parser.add_argument("--hand-over", metavar="STORE", help="instead of farm.toml's")
+    add_examples(parser, "hand-over-policy --principal 'arn:aws:iam::123456789012:user/farm-{}'")
 
 
 def add_hand_over(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +224,13 @@ def _published(ctx: Context, arguments: argparse.Namespace) -> OpenChannel:
         return reading_channel(ctx, config, arguments)
     site = Site(store=HttpStore(ctx.http, config.base_url), base_url=config.base_url)
     return OpenChannel(config=config, sites=(site,), notary=key_notary(ctx, arguments.key))
+
+
+def _run_policy(arguments: argparse.Namespace, _console: Console) -> int:
+    farm = load_farm(arguments.configs.absolute())
+    store = arguments.hand_over or farm.hand_over.store
+    sys.stdout.write(pretty_json(bucket_policy(farm, store, arguments.principal)).decode())
+    return 0
 
 
 def _with_channel(ctx: Context, arguments: argparse.Namespace) -> Context:

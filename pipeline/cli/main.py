@@ -13,7 +13,7 @@ from typing import Final, TextIO
 from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
-from pipeline.cli.handing import add_prepare
+from pipeline.cli.handing import add_hand_over_policy, add_prepare
 from pipeline.cli.installing import add_install_check
 from pipeline.cli.options import INTERRUPTED
 from pipeline.cli.pruning import add_prune
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_building_verbs(verbs)
     add_prepare(verbs)
+    add_hand_over_policy(verbs)
     add_install_check(verbs)
     add_changing_verbs(verbs)
     add_prune(verbs)
