@@ -206,6 +206,7 @@ def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
         submission=submission,
         kinds=tuple(arguments.kind) or (kinds_of(farm) if farm is not None else ()),
         builders=tuple(farm.builders) if farm is not None else (),
+        after=farm.hand_over.after if farm is not None else Stage.TRANSLATE,
     )
     store = hand_over_store(ctx, farm, arguments)
     with ctx.work.locked():

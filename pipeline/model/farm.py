@@ -105,9 +105,13 @@ class HandOverConfig(Model):
     """Where workers hand their outputs over: a directory or ``s3://bucket/prefix``, never public.
 
     The trusted worker alone may write below ``trusted/``, each worker below ``workers/NAME/``.
+    ``after`` is the last stage that workers do. After ``translate`` the trusted worker packs and
+    verifies everything itself, also what it must emulate; after ``verify`` it takes the archives of
+    workers, whose digests it checks, and what they say of the gates.
     """
 
     store: Annotated[str, StringConstraints(min_length=1)] = "handover"
+    after: Literal["translate", "verify"] = "translate"
     s3: S3Options = S3Options()
 
     def as_store(self) -> StoreConfig:
