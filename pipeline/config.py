@@ -33,6 +33,7 @@ from pipeline.model.configs import (
 from pipeline.model.debian import DistributionsFile
 from pipeline.model.farm import FarmConfig
 from pipeline.model.homebrew import TapConfig
+from pipeline.model.hosted import HostedConfig
 from pipeline.model.platforms import Platform
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,7 +47,7 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
 }
 """The files that every command reads."""
 
-ELSEWHERE: Final[dict[str, type[BaseModel]]] = {"farm": FarmConfig}
+ELSEWHERE: Final[dict[str, type[BaseModel]]] = {"farm": FarmConfig, "hosted": HostedConfig}
 """Files that only work on other machines needs; each other ``*.toml`` is one interpreter."""
 
 WITHOUT_CPYEXT: Final = "--withoutmod-cpyext"
@@ -88,6 +89,15 @@ def load_farm(root: Path) -> FarmConfig:
         ConfigError: it is missing, is not TOML, or does not fit its schema.
     """
     return _read(root / "farm.toml", FarmConfig)
+
+
+def load_hosted(root: Path) -> HostedConfig:
+    """Read ``hosted.toml`` in *root*; what builds without hosted CI does not need it.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or does not fit its schema.
+    """
+    return _read(root / "hosted.toml", HostedConfig)
 
 
 def json_schemas() -> dict[str, bytes]:

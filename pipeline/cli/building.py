@@ -115,6 +115,11 @@ def _add_doctor(verbs: Verbs) -> None:
         action="store_true",
         help="install and start what is missing (root on Debian or Ubuntu)",
     )
+    parser.add_argument(
+        "--builder",
+        action="store_true",
+        help="check only what work needs that is signed and published elsewhere: no key, no store",
+    )
 
 
 def _selection(config: Config, arguments: argparse.Namespace, today: date) -> Selection:
@@ -247,7 +252,8 @@ def _run_doctor(arguments: argparse.Namespace, console: Console) -> int:
     ctx = make_context(arguments, console)
     if arguments.provision:
         provision(ctx)
-    results = diagnose(ctx, chosen_channel(ctx.config, arguments))
+    channel = None if arguments.builder else chosen_channel(ctx.config, arguments)
+    results = diagnose(ctx, channel)
     tables.show_diagnosis(console, results)
     require_healthy(results)
     return 0

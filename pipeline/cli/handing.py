@@ -14,14 +14,23 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import tables
 from pipeline.cli.options import Verbs, add_engines, add_examples, add_store, add_verb
-from pipeline.cli.ports import chosen_channel, make_context, open_channel, workers_for
+from pipeline.cli.ports import (
+    chosen_channel,
+    make_context,
+    open_channel,
+    reading_channel,
+    workers_for,
+)
+from pipeline.cli.standing import add_key, key_notary
 from pipeline.config import load_farm
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
+from pipeline.effects.http_store import HttpStore
 from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, RunError
 from pipeline.handover.collect import collect
+from pipeline.handover.policy import bucket_policy
 from pipeline.handover.prepare import Asked, kinds_of, prepare_run
 from pipeline.handover.runs import known_run
 from pipeline.handover.unit import Unit, run_unit
@@ -34,6 +43,7 @@ from pipeline.model.farm import (
     Submission,
 )
 from pipeline.model.platforms import LINUX, Worker
+from pipeline.publish.sites import OpenChannel, Site
 from pipeline.run import Outcome
 from pipeline.stages import Stage
 
@@ -62,7 +72,22 @@ def add_prepare(verbs: Verbs) -> None:
     )
     add_engines(parser)
     add_store(parser)
+    add_key(parser)
     add_examples(parser, "prepare --run r1 --submission submission.json --hand-over handover")
+
+
+def add_hand_over_policy(verbs: Verbs) -> None:
+    """Add hand-over-policy."""
+    summary = "print the policy of the hand-over bucket: each worker writes to its own place only"
+    parser = add_verb(verbs, "hand-over-policy", summary, _run_policy)
+    parser.add_argument(
+        "--principal",
+        required=True,
+        metavar="NAME",
+        help="a worker's user as the server names it, with {} for the worker",
+    )
+    parser.add_argument("--hand-over", metavar="STORE", help="instead of farm.toml's")
+    add_examples(parser, "hand-over-policy --principal 'arn:aws:iam::123456789012:user/farm-{}'")
 
 
 def add_hand_over(parser: argparse.ArgumentParser) -> None:
@@ -181,14 +206,31 @@ def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
         submission=submission,
         kinds=tuple(arguments.kind) or (kinds_of(farm) if farm is not None else ()),
         builders=tuple(farm.builders) if farm is not None else (),
+        after=farm.hand_over.after if farm is not None else Stage.TRANSLATE,
     )
     store = hand_over_store(ctx, farm, arguments)
     with ctx.work.locked():
-        channel = open_channel(ctx, chosen_channel(ctx.config, arguments), arguments)
+        channel = _published(ctx, arguments)
         here = workers_for(ctx, platform.machine()).here
         run = prepare_run(ctx, store, asked, here, channel)
     tables.show_plan(console, run.plan)
     sys.stdout.write(pretty_json(run.prepared).decode())
+    return 0
+
+
+def _published(ctx: Context, arguments: argparse.Namespace) -> OpenChannel:
+    """Return the channel to read: with public keys as its users do, without credentials."""
+    config = chosen_channel(ctx.config, arguments)
+    if arguments.key is None:
+        return reading_channel(ctx, config, arguments)
+    site = Site(store=HttpStore(ctx.http, config.base_url), base_url=config.base_url)
+    return OpenChannel(config=config, sites=(site,), notary=key_notary(ctx, arguments.key))
+
+
+def _run_policy(arguments: argparse.Namespace, _console: Console) -> int:
+    farm = load_farm(arguments.configs.absolute())
+    store = arguments.hand_over or farm.hand_over.store
+    sys.stdout.write(pretty_json(bucket_policy(farm, store, arguments.principal)).decode())
     return 0
 
 

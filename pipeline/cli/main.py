@@ -14,12 +14,13 @@ from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
 from pipeline.cli.farming import add_farming_verbs
-from pipeline.cli.handing import add_prepare
+from pipeline.cli.handing import add_hand_over_policy, add_prepare
 from pipeline.cli.installing import add_install_check
 from pipeline.cli.options import INTERRUPTED
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
+from pipeline.cli.workflows import add_workflow_verbs
 from pipeline.cli.working import add_working_verbs
 from pipeline.effects.console import Console
 from pipeline.errors import DiskFullError, PipelineError
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_building_verbs(verbs)
     add_prepare(verbs)
+    add_hand_over_policy(verbs)
     add_install_check(verbs)
     add_changing_verbs(verbs)
     add_prune(verbs)
@@ -108,4 +110,5 @@ def _parser() -> argparse.ArgumentParser:
     add_bisect(verbs)
     add_working_verbs(verbs)
     add_farming_verbs(verbs)
+    add_workflow_verbs(verbs)
     return parser

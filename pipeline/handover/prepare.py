@@ -28,12 +28,17 @@ ARCHIVE: Final = "application/zstd"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is to be prepared: *kinds* of machines do the work, *builders* may have done it."""
+    """What is to be prepared: *kinds* of machines do the work, *builders* may have done it.
+
+    *after* is the last stage that they do where there are containers; elsewhere it is ``verify``,
+    since nobody else can run the programs.
+    """
 
     run: str
     submission: Submission
     kinds: tuple[Worker, ...]
     builders: tuple[str, ...] = ()
+    after: str = Stage.TRANSLATE
 
 
 def kinds_of(farm: FarmConfig) -> tuple[Worker, ...]:
@@ -169,7 +174,7 @@ class _Preparation:
 
     def _prepared(self, job: Job, known: "_Planned | None") -> PreparedJob:
         kind = self._workers.of(job.platform.identifier)
-        last = Stage.TRANSLATE if job.platform.oci is not None else Stage.VERIFY
+        last = self._asked.after if job.platform.oci is not None else Stage.VERIFY
         return PreparedJob(
             identifier=job.identifier,
             interpreter=job.interpreter.interpreter,

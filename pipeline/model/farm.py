@@ -105,9 +105,13 @@ class HandOverConfig(Model):
     """Where workers hand their outputs over: a directory or ``s3://bucket/prefix``, never public.
 
     The trusted worker alone may write below ``trusted/``, each worker below ``workers/NAME/``.
+    ``after`` is the last stage that workers do. After ``translate`` the trusted worker packs and
+    verifies everything itself, also what it must emulate; after ``verify`` it takes the archives of
+    workers, whose digests it checks, and what they say of the gates.
     """
 
     store: Annotated[str, StringConstraints(min_length=1)] = "handover"
+    after: Literal["translate", "verify"] = "translate"
     s3: S3Options = S3Options()
 
     def as_store(self) -> StoreConfig:
@@ -144,8 +148,8 @@ class FarmConfig(Model):
     worker that was lost, on which the work goes on; after ``orphan_minutes`` without a worker to
     follow it the work stops itself. A job that no worker could do for ``missing_minutes`` fails.
     After ``alarm_seconds`` without a worker that should be there, or that a request waits for, the
-    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it is looked whether a
-    nightly is stale.
+    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it
+    is looked whether a nightly is stale.
     ``webhook`` is the name of the secret that holds the URL that failures are posted to.
     """
 

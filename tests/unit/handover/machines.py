@@ -46,6 +46,7 @@ class Farm:
         self.published = LocalStore(directory / "published")
         self.signer = self.machine("signer")
         self.notary = FakeNotary()
+        self.after: str = Stage.TRANSLATE
 
     def machine(self, name: str, root: Path | None = None, **changes: Any) -> Machine:
         """Add a machine; *root* is its copy of the project, if it has another."""
@@ -71,6 +72,7 @@ class Farm:
         given = {"request": "test", "channel": "release", "names": ("toy",), **submission}
         asked = Asked(
             run=run,
+            after=self.after,
             submission=Submission.model_validate(given),
             kinds=(HERE,),
             builders=("one", "two"),
@@ -84,7 +86,7 @@ class Farm:
             run=run,
             identifier=job,
             worker=machine.name,
-            last=Stage.TRANSLATE,
+            last=Stage(self.after),
             builders=("one", "two"),
         )
         return run_unit(machine.ctx, self.store, unit)

@@ -75,6 +75,33 @@ def test_the_farms_files_are_those_of_one_machine(farm: Farm, tmp_path: Path) ->
     assert [file.sha256 for file in ours.files] == [file.sha256 for file in theirs.files]
 
 
+def test_workers_may_pack_and_verify_too(farm: Farm) -> None:
+    farm.after = Stage.VERIFY
+    worker = farm.machine("one")
+    run = farm.prepare()
+    claim = farm.unit(run, worker)
+
+    outcome = farm.collect(run, claim)
+
+    assert [stage.stage for stage in claim.stages] == ["translate", "package", "verify"]
+    assert worker.steps == ["translate", "package"]
+    assert farm.signer.steps == []
+    assert len(outcome.releases) == 1
+
+
+def test_an_archive_that_is_not_as_the_worker_says_is_refused(farm: Farm) -> None:
+    farm.after = Stage.VERIFY
+    run = farm.prepare()
+    claim = farm.unit(run, farm.machine("one"))
+    packed = changed(claim.stages[1], sha256=digest("another"))
+    lied = changed(claim, stages=(claim.stages[0], packed, claim.stages[2]))
+
+    with pytest.raises(DigestMismatchError, match="workers/one/package"):
+        farm.collect(run, lied)
+
+    assert not is_published(farm)
+
+
 def test_a_worker_loads_the_environment_that_the_signer_made(farm: Farm) -> None:
     worker = farm.machine("one")
     run = farm.prepare()
