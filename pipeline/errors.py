@@ -104,6 +104,31 @@ class PlatformError(PipelineError):
     exit_code = 25
 
 
+class FarmExtraError(PipelineError):
+    """What the farm runs on is not installed."""
+
+    exit_code = 26
+
+    def __init__(self, package: str, *, python: str) -> None:
+        super().__init__(
+            f"{python} has no {package}, which the farm runs on. In a checkout: "
+            "uv sync --extra farm; elsewhere: pip install 'rpython-pipeline[farm]'. nox -s farm "
+            "does it by itself."
+        )
+
+
+class DialError(PipelineError):
+    """A worker cannot reach its master, or the master is not who it should be."""
+
+    exit_code = 27
+
+
+class FarmStartError(PipelineError):
+    """A part of a farm on this machine does not start, or does not stay."""
+
+    exit_code = 28
+
+
 class TranslationError(PipelineError):
     """The RPython toolchain or the C compiler failed."""
 

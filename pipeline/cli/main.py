@@ -13,6 +13,7 @@ from typing import Final, TextIO
 from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
+from pipeline.cli.farming import add_farming_verbs
 from pipeline.cli.handing import add_hand_over_policy, add_prepare
 from pipeline.cli.installing import add_install_check
 from pipeline.cli.options import INTERRUPTED
@@ -108,5 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     add_status(verbs)
     add_bisect(verbs)
     add_working_verbs(verbs)
+    add_farming_verbs(verbs)
     add_workflow_verbs(verbs)
     return parser

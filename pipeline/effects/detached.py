@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from pipeline.effects.process import session_members
+from pipeline.effects.process import Outputs, session_members
 
 DIRECTORY: Final = "detached"
 EXIT: Final = "exit-"
@@ -45,6 +45,11 @@ class DetachedWork:
     def stderr(self) -> Path:
         """What the work, and its supervisor, write to their standard error."""
         return self.directory / "stderr"
+
+    @property
+    def outputs(self) -> Outputs:
+        """Where its processes write."""
+        return Outputs(stdout=self.stdout, stderr=self.stderr)
 
     @property
     def is_supervised(self) -> bool:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -55,6 +56,15 @@ class Tool:
     program: str
     purpose: str
     package: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The files at whose end a process writes, and variables that it has on top of ours."""
+
+    stdout: Path
+    stderr: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Running:
@@ -227,30 +237,35 @@ class ProcessRunner:
         return Running(tuple(argv), process)
 
     def start_apart(
-        self,
-        argv: Sequence[str],
-        *,
-        stdout: Path,
-        stderr: Path,
-        keep: Collection[int] = (),
-        new_session: bool = False,
+        self, argv: Sequence[str], outputs: Outputs, *, keep: Collection[int] = (), leads: bool
     ) -> Running:
-        """Start what may outlive this process, with its output at the end of files.
+        """Start what may outlive this process; it inherits the descriptors to *keep*.
 
-        It inherits the descriptors to *keep*; in a session of its own no terminal and no signal to
-        this process's group reaches it.
+        If it *leads* a session of its own, no terminal and no signal to this process's group
+        reaches it.
         """
         logger.debug("start %s", shlex.join(argv))
-        with stdout.open("ab") as out, stderr.open("ab") as err:
+        with outputs.stdout.open("ab") as out, outputs.stderr.open("ab") as err:
             process = subprocess.Popen(
                 list(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                env={**os.environ, **outputs.environment},
                 pass_fds=tuple(keep),
-                start_new_session=new_session,
+                start_new_session=leads,
             )
         return Running(tuple(argv), process)
+
+    def call(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> int:
+        """Run *argv* with this process's own terminal; return its exit status."""
+        logger.debug("call %s", shlex.join(argv))
+        return subprocess.call(list(argv), env={**os.environ, **environment})
+
+    def become(self, argv: Sequence[str], *, without: Collection[str]) -> NoReturn:
+        """Let *argv* take this process's place, without some of its variables."""
+        logger.debug("become %s", shlex.join(argv))
+        os.execvpe(argv[0], list(argv), _inherited(without))  # noqa: S606 - no shell, on purpose
 
     def start_detached(self, argv: Sequence[str], *, log: Path) -> int:
         """Start a service that outlives this process, its output in *log*; return its pid."""

@@ -117,10 +117,9 @@ def _start(
     with work.alive("supervisor") as lock:
         process.start_apart(
             (sys.executable, "-m", SUPERVISOR, *place, patience, *argv),
-            stdout=work.stdout,
-            stderr=work.stderr,
+            work.outputs,
             keep=(lock,),
-            new_session=True,
+            leads=True,
         )
 
 

@@ -31,7 +31,7 @@ def measured_facts(engine: Engine, process: ProcessRunner, directory: Path, root
     except EngineUnavailableError:
         memory, containers = psutil.virtual_memory().total, False
     return Facts(
-        os=TypeAdapter[Os](Os).validate_python(platform.system().lower()),
+        os=this_os(),
         machine=platform.machine(),
         containers=containers,
         memory=memory,
@@ -39,6 +39,11 @@ def measured_facts(engine: Engine, process: ProcessRunner, directory: Path, root
         emulators=ready_emulators(),
         code=_code(process, root),
     )
+
+
+def this_os() -> Os:
+    """Return what this machine is."""
+    return TypeAdapter[Os](Os).validate_python(platform.system().lower())
 
 
 def _existing(directory: Path) -> Path:

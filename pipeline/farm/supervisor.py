@@ -49,9 +49,7 @@ def main(argv: Sequence[str]) -> int:
     told.listen()
     process = ProcessRunner()
     with work.alive("work") as lock:
-        running = process.start_apart(
-            (*PIPELINE, *verb), stdout=work.stdout, stderr=work.stderr, keep=(lock,)
-        )
+        running = process.start_apart((*PIPELINE, *verb), work.outputs, keep=(lock,), leads=False)
     work.note("work", running.pid)
     seconds = None if patience == NEVER else float(patience)
     was_stopped = watch(work, running, told, seconds)

@@ -16,6 +16,7 @@ from pipeline.effects.process import (
     LAST_LINES,
     STOP_GRACE,
     Completed,
+    Outputs,
     ProcessRunner,
     Running,
     Tool,
@@ -432,13 +433,14 @@ def test_what_may_outlive_us_writes_to_files_and_keeps_what_it_is_given(
     stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
     stdout.write_bytes(b"before\n")
 
-    running = ProcessRunner().start_apart(
-        ["work"], stdout=stdout, stderr=stderr, keep=[7], new_session=True
-    )
+    outputs = Outputs(stdout=stdout, stderr=stderr, environment={"NEW": "1"})
+
+    running = ProcessRunner().start_apart(["work"], outputs, keep=[7], leads=True)
 
     (process,) = made
     assert running.pid == 4711
     assert process.options["pass_fds"] == (7,)
+    assert process.options["env"]["NEW"] == "1"
     assert process.options["start_new_session"] is True
     assert stdout.read_bytes() == b"before\nout\n"
     assert stderr.read_bytes() == b"err\n"

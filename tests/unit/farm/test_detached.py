@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.effects.detached import DetachedWork
-from pipeline.effects.process import ProcessRunner
+from pipeline.effects.process import Outputs, ProcessRunner
 from pipeline.errors import DetachedError
 from pipeline.farm.detached import (
     GRACE,
@@ -37,9 +37,9 @@ class Starter(ProcessRunner):
     def __init__(self) -> None:
         self.started: list[tuple[tuple[str, ...], dict[str, Any]]] = []
 
-    def start_apart(self, argv: Sequence[str], **options: Any) -> Any:
+    def start_apart(self, argv: Sequence[str], outputs: Outputs, **options: Any) -> Any:
         """Note it."""
-        self.started.append((tuple(argv), options))
+        self.started.append((tuple(argv), {**options, "outputs": outputs}))
         return SimpleNamespace(pid=1)
 
 
@@ -132,8 +132,8 @@ def test_work_is_started_under_a_supervisor_in_a_session_of_its_own(work: Work) 
     assert argv[1:3] == ("-m", "pipeline.farm.supervisor")
     place = (str(work.root), "demo", "90.0")
     assert argv[3:] == (*place, "translate", "demo-linux-x86_64")
-    assert options["new_session"]
-    assert (options["stdout"], options["stderr"]) == (work.stdout, work.stderr)
+    assert options["leads"]
+    assert options["outputs"] == work.outputs
     assert len(options["keep"]) == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.effects.detached import DetachedWork
-from pipeline.effects.process import Completed, ProcessRunner
+from pipeline.effects.process import Completed, Outputs, ProcessRunner
 from pipeline.farm import supervisor
 from pipeline.farm.detached import GRACE, NEVER
 
@@ -49,9 +49,9 @@ class FakeRunner(ProcessRunner):
         self.started: list[tuple[tuple[str, ...], dict[str, Any]]] = []
         self.ran: list[tuple[str, ...]] = []
 
-    def start_apart(self, argv: Sequence[str], **options: Any) -> Any:
+    def start_apart(self, argv: Sequence[str], outputs: Outputs, **options: Any) -> Any:
         """Start the work."""
-        self.started.append((tuple(argv), options))
+        self.started.append((tuple(argv), {**options, "outputs": outputs}))
         return self.running
 
     def run(self, argv: Sequence[str | Path], **options: Any) -> Completed:
@@ -116,7 +116,7 @@ def test_it_runs_the_verb_and_records_how_it_ended(
     ((argv, options),) = runner.started
     assert (status, work.status) == (30, 30)
     assert argv[1:] == ("-m", "pipeline", "translate", "x", "--work", "w")
-    assert options["stdout"] == work.stdout
+    assert options["outputs"] == work.outputs
     assert (work.directory / "session").read_text() == str(os.getpid())
     assert (work.directory / "work").read_text() == "4711"
     assert runner.ran == []
