@@ -5,7 +5,7 @@ The runner adds the stage and the identifier once, so messages do not repeat the
 
 Exit codes: 2 the command line, 3 several jobs failed, 10-19 input, 20-29 machine, 30-39 translation
 and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory,
-80-89 a farm, 130 an interrupt.
+80-89 the farm, 130 an interrupt.
 """
 
 from collections.abc import Sequence
@@ -248,6 +248,18 @@ class RecordError(PipelineError):
     exit_code = 71
 
 
+class DiskFullError(PipelineError):
+    """There is no space left where something is to be written."""
+
+    exit_code = 73
+
+
+class DetachedError(PipelineError):
+    """Work apart from its caller cannot be started, or ended without saying how."""
+
+    exit_code = 74
+
+
 class FarmError(PipelineError):
     """A farm cannot be reached, or does not answer as one."""
 
@@ -258,6 +270,24 @@ class FarmLoginError(FarmError):
     """A farm does not let this user in, or nobody may log in there safely."""
 
     exit_code = 81
+
+
+class ClaimError(PipelineError):
+    """What a worker says it made is not what the plan asks for, or not what it handed over."""
+
+    exit_code = 82
+
+
+class UnitFailedError(PipelineError):
+    """A worker could not do its part of a run."""
+
+    exit_code = 83
+
+
+class RunError(PipelineError):
+    """A run is not known in the hand-over store, or is another one than is asked for."""
+
+    exit_code = 84
 
 
 class JobsFailedError(PipelineError):

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -71,9 +72,18 @@ class Running:
             while chunk := os.read(stream.fileno(), CHUNK):
                 yield chunk
 
+    @property
+    def pid(self) -> int:
+        """Its number, good for as long as its end has not been asked for."""
+        return self._process.pid
+
     def wait(self) -> int:
         """Wait for its end and return its exit status."""
         return self._process.wait()
+
+    def interrupt(self) -> None:
+        """Send it what Ctrl-C sends; what it has started is for it to stop."""
+        self._process.send_signal(signal.SIGINT)
 
     @property
     def has_ended(self) -> bool:
@@ -216,6 +226,32 @@ class ProcessRunner:
             )
         return Running(tuple(argv), process)
 
+    def start_apart(
+        self,
+        argv: Sequence[str],
+        *,
+        stdout: Path,
+        stderr: Path,
+        keep: Collection[int] = (),
+        new_session: bool = False,
+    ) -> Running:
+        """Start what may outlive this process, with its output at the end of files.
+
+        It inherits the descriptors to *keep*; in a session of its own no terminal and no signal to
+        this process's group reaches it.
+        """
+        logger.debug("start %s", shlex.join(argv))
+        with stdout.open("ab") as out, stderr.open("ab") as err:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                pass_fds=tuple(keep),
+                start_new_session=new_session,
+            )
+        return Running(tuple(argv), process)
+
     def start_detached(self, argv: Sequence[str], *, log: Path) -> int:
         """Start a service that outlives this process, its output in *log*; return its pid."""
         logger.debug("start %s", shlex.join(argv))
@@ -229,6 +265,18 @@ class ProcessRunner:
                 start_new_session=True,
             )
         return process.pid
+
+
+def session_members(session: int) -> tuple[int, ...]:
+    """Return the pids of all processes in a session."""
+    return tuple(pid for pid in psutil.pids() if _session_of(pid) == session)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def _inherited(without: Collection[str]) -> dict[str, str]:

@@ -142,8 +142,10 @@ class FarmConfig(Model):
     tried before it is given up. In ``silence_minutes`` without a line a job is taken for hanging;
     ``longest_hours`` is the most that one may take. A retry waits ``rejoin_seconds`` for the
     worker that was lost, on which the work goes on; after ``orphan_minutes`` without a worker to
-    follow it the work stops itself. ``log_days`` is how long logs are kept, ``stale_check_hours``
-    how often it is looked whether a nightly is stale.
+    follow it the work stops itself. A job that no worker could do for ``missing_minutes`` fails.
+    After ``alarm_seconds`` without a worker that should be there, or that a request waits for, the
+    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it is looked whether a
+    nightly is stale.
     ``webhook`` is the name of the secret that holds the URL that failures are posted to.
     """
 
@@ -157,6 +159,8 @@ class FarmConfig(Model):
     longest_hours: Annotated[int, Field(ge=1)] = 24
     rejoin_seconds: Annotated[int, Field(ge=0)] = 60
     orphan_minutes: Annotated[int, Field(ge=1)] = 30
+    missing_minutes: Annotated[int, Field(ge=1)] = 30
+    alarm_seconds: Annotated[int, Field(ge=1)] = 600
     keepalive_seconds: Annotated[int, Field(ge=10)] = 60
     log_days: Annotated[int, Field(ge=1)] = 60
     stale_check_hours: Annotated[int, Field(ge=1)] = 6
@@ -232,26 +236,29 @@ class Prepared(Model):
 
 
 class StageClaim(Model):
-    """One stage's output that a worker says it handed over: an uncompressed tar file."""
+    """One stage's output that was handed over: an uncompressed tar file of its directory.
+
+    ``environments`` are those that it ran in, by the names that the config has for them.
+    """
 
     stage: Name
     key: Sha256
     place: RelativePath
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]
+    environments: Annotated[tuple[Environment, ...], Field(max_length=16)] = ()
 
 
 class Claim(Model):
     """What ``translate --hand-over`` says on standard output: a worker's word for one job.
 
-    ``environments`` are those its stages ran in; ``seconds`` is what it took this time.
+    ``seconds`` is what it took this time; what is ``cached`` was there already.
     """
 
     run: RunName
     identifier: Name
     worker: Name
     stages: Annotated[tuple[StageClaim, ...], Field(min_length=1, max_length=16)]
-    environments: Annotated[tuple[Environment, ...], Field(max_length=16)] = ()
     seconds: Annotated[float, Field(ge=0)]
     cached: bool
 

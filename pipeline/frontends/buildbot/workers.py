@@ -1,0 +1,163 @@
+"""The workers of ``farm.toml``, and which of them is given which job."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from buildbot.plugins import util, worker
+from buildbot.util import datetime2epoch
+
+from pipeline.farm import units
+from pipeline.farm.settings import WORKER_FILE, MasterSettings, secret
+from pipeline.frontends.buildbot import pacing
+from pipeline.frontends.buildbot.deferring import deferred
+from pipeline.frontends.buildbot.orders import job_of
+from pipeline.model.configs import Config
+from pipeline.model.farm import (
+    DockerLatent,
+    Ec2Latent,
+    FarmConfig,
+    FarmWorker,
+    KubernetesLatent,
+    PreparedJob,
+)
+
+COORDINATOR: Final = "coordinator"
+"""The worker in the master's process, which does nothing but wait for units."""
+RELEASES_AT_A_TIME: Final = 8
+
+
+def make_workers(settings: MasterSettings, farm: FarmConfig) -> list[Any]:
+    """Return the workers of ``farm.toml``, and the one in this process that does fan-outs."""
+    found = [worker.LocalWorker(COORDINATOR, max_builds=RELEASES_AT_A_TIME)]
+    return found + [_worker(settings, name, row) for name, row in farm.workers.items()]
+
+
+def _worker(settings: MasterSettings, name: str, row: FarmWorker) -> Any:
+    options: dict[str, Any] = {"max_builds": row.builds}
+    if row.latent is not None:
+        options["build_wait_timeout"] = row.idle_minutes * pacing.MINUTE
+    dials = {"masterFQDN": settings.public_host} if settings.public_host else {}
+    match row.latent:
+        case None:
+            return worker.Worker(name, secret(settings, WORKER_FILE.format(name)), **options)
+        case DockerLatent():
+            return _docker_worker(name, row.latent, {**options, **dials})
+        case KubernetesLatent():
+            return _kubernetes_worker(name, row.latent, {**options, **dials})
+        case Ec2Latent():
+            password = secret(settings, WORKER_FILE.format(name))
+            return _ec2_worker(name, password, row.latent, options)
+
+
+def _docker_worker(name: str, latent: DockerLatent, options: dict[str, Any]) -> Any:
+    """Return a worker that is a container; its password is made anew for each."""
+    return worker.DockerLatentWorker(
+        name,
+        None,
+        docker_host=latent.docker_host or "unix:///var/run/docker.sock",
+        image=latent.image,
+        volumes=list(latent.volumes),
+        **options,
+    )
+
+
+def _kubernetes_worker(name: str, latent: KubernetesLatent, options: dict[str, Any]) -> Any:
+    """Return a worker that is a pod; without an address the master must be one itself."""
+    if latent.master_url is None:
+        access = util.KubeInClusterConfigLoader()
+    else:
+        access = util.KubeHardcodedConfig(master_url=latent.master_url, namespace=latent.namespace)
+    return worker.KubeLatentWorker(
+        name, image=latent.image, namespace=latent.namespace, kube_config=access, **options
+    )
+
+
+def _ec2_worker(name: str, password: str, latent: Ec2Latent, options: dict[str, Any]) -> Any:
+    """Return a worker that is a machine of Amazon's; it asks Amazon for the names at once."""
+    return worker.EC2LatentWorker(
+        name,
+        password,
+        latent.instance_type,
+        ami=latent.image,
+        region=latent.region,
+        keypair_name=latent.key_name,
+        security_name=latent.security_group,
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Says which worker is given which job."""
+
+    config: Config
+    farm: FarmConfig
+
+    def misfit(self, job: PreparedJob | None, found: Any) -> str | None:
+        """Return why a worker of Buildbot's is not given *job*, or None if it fits."""
+        row = self.farm.workers.get(found.workername)
+        if job is None or row is None:
+            return "there is no such job" if job is None else "it is not in farm.toml"
+        if row.latent is not None and not found.conn:
+            return units.misfit(job, self.config.platforms, row, None)
+        facts = units.read_facts(found.info.getProperty("facts"))
+        if facts is None:
+            return "it has not said what it can do (its file info/facts)"
+        return units.misfit(job, self.config.platforms, row, facts)
+
+    def can_start(self, _builder: Any, candidate: Any, request: Any) -> bool:
+        """Whether a build may go to a worker (``canStartBuild``)."""
+        return self.misfit(job_of(request.properties), candidate.worker) is None
+
+    @deferred
+    async def next_worker(self, builder: Any, candidates: list[Any], request: Any) -> Any:
+        """Return who is asked first, or None to wait for who had it before (``nextWorker``)."""
+        by_name = {candidate.worker.workername: candidate for candidate in candidates}
+        previous, ended = await _previous_worker(builder.master, request.id)
+        if previous is not None and previous not in by_name:
+            there = any(found.worker.workername == previous for found in builder.workers)
+            wait = ended + self.farm.rejoin_seconds - builder.master.reactor.seconds()
+            if previous in self.farm.workers and not there and wait > 0:
+                again = builder.botmaster.maybeStartBuildsForBuilder
+                builder.master.reactor.callLater(wait + 0.1, again, builder.name)
+                return None
+        ranked = [
+            units.Candidate(name, self.farm.workers[name], _busy(candidate.worker))
+            for name, candidate in by_name.items()
+            if name in self.farm.workers
+        ]
+        best = units.best(job_of(request.properties), ranked, previous)
+        return None if best is None else by_name[best]
+
+    def lacking(self, builder: Any, job: PreparedJob | None) -> str | None:
+        """Return why no worker that is there could do a request, or None if one could.
+
+        A *job* of None is a unit of the signer.
+        """
+        there = {found.worker.workername: found.worker for found in builder.workers}
+        reasons = []
+        for name in builder.config.workernames:
+            reason: str | None = "it is not connected"
+            if name in there:
+                reason = None if job is None else self.misfit(job, there[name])
+            if reason is None:
+                return None
+            reasons.append(f"{name}: {reason}")
+        return "; ".join(reasons)
+
+
+def _busy(found: Any) -> int:
+    return sum(place.isBusy() for place in found.workerforbuilders.values())
+
+
+@deferred
+async def _previous_worker(master: Any, request: int) -> tuple[str | None, float]:
+    """Return who had a request last, and when that ended (seconds since 1970)."""
+    builds = await master.data.get(("buildrequests", request, "builds"))
+    if not builds:
+        return None, 0.0
+    last = max(builds, key=lambda build: build["buildid"])
+    found = await master.data.get(("workers", last["workerid"]))
+    ended = last["complete_at"]
+    now = master.reactor.seconds()
+    return found and found["name"], now if ended is None else datetime2epoch(ended)
