@@ -65,7 +65,7 @@ def running_post_sink() -> Iterator[PostSink]:
     sink = PostSink()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             accepted = sink.refusals == 0
             if accepted:

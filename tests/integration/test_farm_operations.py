@@ -193,20 +193,27 @@ def test_metrics_are_what_prometheus_reads(watched: Watched) -> None:
 
 def test_a_request_that_waits_is_counted_until_it_is_begun(watched: Watched) -> None:
     watched.farm.plan(job(), prepare={"seconds": 3})
-    name = "farm_requests_waiting{'builder': 'prepare'}"
+    waiting, running_now = (
+        f"farm_{name}{{'builder': 'prepare'}}" for name in ("requests_waiting", "builds_running")
+    )
     texts = [
         canonical_json(Submission(request=f"wait-{number}", channel="release")).decode()
         for number in range(2)
     ]
 
     requests = [watched.farm.submit(f"wait-{n}", submission=text) for n, text in enumerate(texts)]
-    eventually("a waiting request", lambda: watched.metrics().get(name) == 1)
-    running_now = watched.metrics()["farm_builds_running{'builder': 'prepare'}"]
+    counted = eventually("one waiting, one begun", lambda: counts(watched, waiting, running_now))
     results = [watched.farm.finished(request) for request in requests]
 
-    assert running_now == 1
+    assert counted == [1, 1]
     assert results == [SUCCESS, SUCCESS]
-    assert name not in watched.metrics()
+    assert waiting not in watched.metrics()
+
+
+def counts(watched: Watched, *names: str) -> list[float]:
+    """Return the values of some samples, or nothing until there are all."""
+    metrics = watched.metrics()
+    return [metrics[name] for name in names if all(name in metrics for name in names)]
 
 
 def test_badges_and_the_build_state_say_how_it_went_last(watched: Watched) -> None:
