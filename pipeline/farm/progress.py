@@ -12,7 +12,7 @@ from typing import Final
 _BEGUN: Final = re.compile(r"(?P<title>\S.{0,199}) \.\.\.")
 _ENDED: Final = re.compile(r"(?P<how>done|failed) (?P<title>\S.*) \((?P<seconds>\d+\.\d) s\)")
 _PHASE: Final = re.compile(
-    r"(?P<phase>.*?)(?: \(\d+/\d+\))?(?:, after \d+ s of .*)?", re.ASCII | re.DOTALL
+    r"(?P<phase>.*?)(?: \(\d+/\d+\))?(?:, after (?P<seconds>\d+) s of .*)?", re.ASCII
 )
 MOST_OPEN: Final = 50
 
@@ -34,10 +34,11 @@ class Begun:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a stage has begun, and with that the one before it has ended."""
+    """A phase of a stage has begun; the one before it took *seconds*, where that was a while."""
 
     title: str
     phase: str
+    seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ def _said_of(title: str, line: str) -> Phase | Ended | None:
     """Return what *line* says of the stage *title*."""
     if line.startswith(f"  {title}: "):
         found = _PHASE.fullmatch(line.removeprefix(f"  {title}: "))
-        return Phase(title, found["phase"]) if found is not None else None
+        if found is None:
+            return None
+        seconds = found["seconds"]
+        return Phase(title, found["phase"], None if seconds is None else int(seconds))
     if line.startswith(f"{title}: "):
         return Ended(title, How.SKIPPED, reason=line.removeprefix(f"{title}: "))
     ended = _ENDED.fullmatch(line)

@@ -28,7 +28,7 @@ from pipeline.model.platforms import Mode
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = Path(__file__).with_name("farm_program.py")
-PASSWORD: Final = "not a secret"
+PASSWORD: Final = "not a secret"  # noqa: S105 - of tests
 PATIENCE: Final = 40.0
 GIB: Final = 2**30
 
@@ -38,7 +38,6 @@ rejoin_seconds = {rejoin}
 silence_minutes = 4
 missing_minutes = 4
 attempts = {attempts}
-{more}
 
 [hand_over]
 store = "handover"
@@ -63,20 +62,23 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, {root!r})
-from pipeline.frontends.buildbot import builds, configuration, fan_out, pacing, steps
+from pipeline.frontends.buildbot import builders, configuration, fan_out, pacing
 
 pacing.MINUTE, pacing.LOOK_SECONDS = 1, 0.5
 {stock}
-BuildmasterConfig = configuration.config_beside(Path(__file__).parent)
+c = BuildmasterConfig = configuration.config_beside(Path(__file__).parent)
+{after}
 """
-WORKER: Final = """
+WORKERS: Final = """
 from buildbot_worker.bot import Worker
 from twisted.application import service
 
 application = service.Application("worker")
-Worker("127.0.0.1", {port}, {name!r}, {password!r}, {base!r}, 600, maxdelay=1).setServiceParent(
-    application
-)
+"""
+WORKER: Final = f"""
+Worker(
+    "127.0.0.1", {{port}}, {{name!r}}, {PASSWORD!r}, {{base!r}}, 600, maxdelay=1
+).setServiceParent(application)
 """
 FACTS: Final = Facts(
     os="linux",
@@ -136,7 +138,12 @@ class Process:
                 stderr=output,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
-        (self.base / "pid").write_text(str(self.running.pid))
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self.running is not None
+        return self.running.pid
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -164,19 +171,22 @@ class Farm:
     base: Path
     port: int
     worker_port: int
-    workers: dict[str, Process] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     _opener: urllib.request.OpenerDirector | None = None
 
     @property
     def master(self) -> Process:
         """The master's process."""
-        return self.workers["master"]
+        return self.processes["master"]
 
-    def configure(self, *, stock: str = "", more: str = "", rejoin: int = 5, attempts: int = 3) -> None:
+    def configure(
+        self, *, stock: str = "", after: str = "", rejoin: int = 5, attempts: int = 2
+    ) -> None:
         """Write the configuration; *stock* are lines that put Buildbot's own classes in."""
-        text = FARM.format(port=self.port, rejoin=rejoin, attempts=attempts, more=more)
+        text = FARM.format(port=self.port, rejoin=rejoin, attempts=attempts)
         (self.base / "project" / "translation_configs" / "farm.toml").write_text(text)
-        text = CONFIGURATION.format(root=str(ROOT), stock=stock)
+        text = CONFIGURATION.format(root=str(ROOT), stock=stock, after=after)
         (self.base / "master" / "master.cfg").write_text(text)
 
     def start(self) -> None:
@@ -195,20 +205,29 @@ class Farm:
             return bool(self.get("masters?active=1")["masters"])
         return False
 
-    def worker(self, name: str, facts: Facts | str = FACTS) -> Process:
-        """Start a worker that says *facts* of itself."""
-        base = self.base / name
-        (base / "info").mkdir(parents=True, exist_ok=True)
-        said = facts if isinstance(facts, str) else facts.model_dump_json()
-        (base / "info" / "facts").write_text(said)
-        (base / "info" / "python").write_text(f"{self.base / 'python'}\n")
-        (base / "info" / "root").write_text(f"{self.base}\n")
-        (base / "worker.tac").write_text(
-            WORKER.format(port=self.worker_port, name=name, password=PASSWORD, base=str(base))
-        )
-        process = self.workers[name] = Process(base, "worker.tac")
+    def worker(self, *names: str) -> Process:
+        """Start workers, in one process; what they say of themselves is in :attr:`facts`."""
+        for name in names:
+            self._announce(name)
+        first = self.base / names[0]
+        workers = [
+            WORKER.format(port=self.worker_port, name=name, base=str(self.base / name))
+            for name in names
+        ]
+        (first / "worker.tac").write_text(WORKERS + "".join(workers))
+        process = Process(first, "worker.tac")
         process.start()
+        for name in names:
+            self.processes[name] = process
+            (self.base / name / "pid").write_text(str(process.pid))
         return process
+
+    def _announce(self, name: str) -> None:
+        info = self.base / name / "info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "facts").write_text(self.facts.get(name, FACTS.model_dump_json()))
+        (info / "python").write_text(f"{self.base / 'python'}\n")
+        (info / "root").write_text(f"{self.base}\n")
 
     def connected(self, *names: str) -> None:
         """Wait until these workers are connected."""
@@ -279,7 +298,9 @@ class Farm:
     def children(self, request: int) -> dict[str, list[int]]:
         """Return the requests of units that were made for a release, by unit."""
         parents = {build["buildid"] for build in self.builds(request)}
-        asked = [row for row in self.get("buildsets")["buildsets"] if row["parent_buildid"] in parents]
+        asked = [
+            row for row in self.get("buildsets")["buildsets"] if row["parent_buildid"] in parents
+        ]
         found: dict[str, list[int]] = {}
         for row in asked:
             unit = self.get(f"buildsets/{row['bsid']}/properties")["properties"][0]["unit"][0]
@@ -291,13 +312,17 @@ class Farm:
         """Wait for the request of a unit."""
         return int(eventually(f"unit {unit}", lambda: self.children(request).get(unit))[0])
 
-    def plan(self, *jobs: PreparedJob, unchanged: tuple[str, ...] = (), **behaviour: Any) -> None:
-        """Say what is to be prepared, and how units behave."""
-        units = {name.replace("_", "-").replace("x86-64", "x86_64"): how for name, how in behaviour.items()}
+    def plan(
+        self,
+        *jobs: PreparedJob,
+        units: Mapping[str, Mapping[str, Any]] | None = None,
+        unchanged: tuple[str, ...] = (),
+    ) -> None:
+        """Say what is to be prepared, and how *units* behave."""
         document = {
             "jobs": [item.model_dump(mode="json") for item in jobs],
             "unchanged": unchanged,
-            "units": units,
+            "units": units or {},
         }
         (self.base / "plan.json").write_text(json.dumps(document))
 
@@ -317,7 +342,7 @@ class Farm:
 
     def close(self) -> None:
         """End all processes."""
-        for process in self.workers.values():
+        for process in self.processes.values():
             if process.running is not None and process.running.poll() is None:
                 process.end()
         for _, _, pid in self.events("start"):
@@ -371,7 +396,7 @@ def make_farm(base: Path, settings: Mapping[str, Any] | None = None) -> Farm:
     (master / SETTINGS_NAME).write_text(json.dumps(document))
     (base / "python").write_text(f"#!{sys.executable} -S\n{PROGRAM.read_text()}")
     (base / "python").chmod(0o700)
-    farm.workers["master"] = Process(master, "buildbot.tac")
+    farm.processes["master"] = Process(master, "buildbot.tac")
     farm.configure()
     return farm
 
@@ -397,13 +422,13 @@ def buildbot(farm: Farm, *arguments: str) -> str:
 
 
 @contextlib.contextmanager
-def running(farm: Farm, *workers: str) -> Iterator[Farm]:
-    """Run the master with these workers."""
+def running(farm: Farm, *workers: tuple[str, ...]) -> Iterator[Farm]:
+    """Run the master, with a process for each tuple of workers."""
     try:
+        for names in workers:
+            farm.worker(*names)
         farm.start()
-        for name in workers:
-            farm.worker(name)
-        farm.connected(*workers)
+        farm.connected(*(name for names in workers for name in names))
         yield farm
     finally:
         farm.close()

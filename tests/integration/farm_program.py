@@ -3,6 +3,7 @@
 ``detached`` starts its verb in a session of its own, or finds it again; ``reap`` stops it. What
 verbs do says ``plan.json`` beside it; what they did is in the file ``events`` there.
 """
+# ruff: noqa: ANN001, ANN002, ANN201, T201 - it is a program, run without the project's packages
 
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def note(*words):
+def note(*words) -> None:
     with (HERE / "events").open("a") as file:
         file.write(" ".join(words) + "\n")
 
@@ -24,7 +25,7 @@ def behaviour(unit):
     return json.loads((HERE / "plan.json").read_text())["units"].get(unit, {})
 
 
-def is_alive(place):
+def is_alive(place) -> bool:
     try:
         os.kill(int((place / "pid").read_text()), 0)
     except (OSError, ValueError):
@@ -63,17 +64,21 @@ def detached(name, work, verb):
     return int(status.read_text())
 
 
+def say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
 def do(place, name, work, verb):
     unit = "prepare" if verb[0] == "prepare" else "collect" if "--claims" in verb else verb[1]
     how = behaviour(unit)
     if how.get("kills"):
         os.kill(int((Path(work).parent.parent / "pid").read_text()), signal.SIGKILL)
     step = f"{verb[0]} {unit}"
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     say(f"{step} ...")
     for number, phase in enumerate(("annotate", "rtype")):
         if not how.get("silent"):
-            say(f"  {step}: {phase} ({number + 1}/2)")
+            after = ", after 6 s of annotate" if number else ""
+            say(f"  {step}: {phase} ({number + 1}/2){after}")
         end = time.monotonic() + how.get("seconds", 0.1) / 2
         while time.monotonic() < end:
             time.sleep(0.1)
@@ -111,7 +116,7 @@ def answer(unit, verb):
     return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False})
 
 
-def reap(name, work):
+def reap(name, work) -> int:
     note("reap", name)
     place = Path(work, name)
     try:

@@ -194,7 +194,7 @@ def test_metrics_are_what_prometheus_reads(watched: Watched) -> None:
 def test_a_request_that_waits_is_counted_until_it_is_begun(watched: Watched) -> None:
     watched.farm.plan(job(), prepare={"seconds": 3})
     waiting, running_now = (
-        f"farm_{name}{{'builder': 'prepare'}}" for name in ("requests_waiting", "builds_running")
+        f"farm_{name}{{'builder': 'release'}}" for name in ("requests_waiting", "builds_running")
     )
     texts = [
         canonical_json(Submission(request=f"wait-{number}", channel="release")).decode()

@@ -56,11 +56,15 @@ def _signer_builders(farm: FarmConfig) -> list[Any]:
         util.BuilderConfig(
             name=name,
             workernames=[farm.signer],
-            factory=_factory(_unit_steps(farm, steps.StringDownload(content, workerdest=file))),
+            factory=_factory(
+                _unit_steps(farm, steps.StringDownload(content, workerdest=file, name=file))
+            ),
             tags=["signer"],
         )
         for name, (file, content) in handed.items()
     ]
+    if not farm.nightly:
+        return found
     stale = util.BuilderConfig(
         name=STALE,
         workernames=[farm.signer],

@@ -48,7 +48,8 @@ class Rows:
             case Begun():
                 await self._begin(self._open, event.title, event.title)
             case Phase():
-                await self._end(self._phases, event.title, SUCCESS, "")
+                took = "" if event.seconds is None else f"took {event.seconds} s"
+                await self._end(self._phases, event.title, SUCCESS, took)
                 stage = event.title.split()[0]
                 await self._begin(self._phases, event.title, f"{stage}: {event.phase}")
             case Ended():

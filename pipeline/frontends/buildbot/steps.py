@@ -62,6 +62,7 @@ class Work(_OrderStep):
     async def run(self) -> int:
         """Start the unit or find it again; follow it to its end."""
         order, place = order_of(self.build, self._farm), place_of(self.build, self._farm)
+        self.description = [f"{order.verb[0]} {self.getProperty('unit')}"]
         rows = Rows(self.build)
         listener = Listener(rows)
         self.addLogObserver("stdio", listener)
