@@ -28,13 +28,12 @@ from pipeline.farm.operations import (
     webhook_body,
 )
 from pipeline.farm.units import RELEASE, STALE
+from pipeline.frontends.buildbot import pacing
 from pipeline.frontends.buildbot.deferring import deferred
 
 RESULTS: Final = tuple(Result)
 FAILED: Final = (FAILURE, EXCEPTION)
 ATTEMPT_SECONDS: Final = 30
-PAUSES: Final = (0, 5, 30)
-"""Seconds before each attempt to post to the webhook."""
 NOT_DELIVERED: Final = (
     ConnectError,
     ConnectionClosed,
@@ -155,7 +154,7 @@ class WebhookReporter(ReporterBase):
 
     async def _post(self, body: dict[str, str]) -> None:
         problem = ""
-        for pause in PAUSES:
+        for pause in pacing.POST_PAUSES:
             await task.deferLater(self.master.reactor, pause)
             try:
                 response = await self._session.post(self._path, json=body, timeout=ATTEMPT_SECONDS)
