@@ -114,5 +114,5 @@ def twistd_command(directory: Path, tac: str) -> tuple[str, ...]:
     program = str(beside) if beside.exists() else shutil.which("twistd") or "twistd"
     return (
         *(program, "--nodaemon", "--pidfile=", f"--rundir={directory}"),
-        f"--python={tac}",
+        f"--python={directory / tac}",
     )

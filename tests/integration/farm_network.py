@@ -273,7 +273,7 @@ class FarmNetwork:
 def farm_network(
     directory: Path, workers: Mapping[str, str], *, edits: Sequence[Callable[[Path], None]] = ()
 ) -> Iterator[FarmNetwork]:
-    """Make a farm; *workers* has the lines of each one's table in farm.toml, by name.
+    """Make a farm; *workers* has the lines of each one's table in farm.toml, the signer's first.
 
     *edits* change the copy of the project that all machines have.
     """
@@ -298,6 +298,7 @@ def farm_network(
         for edit in edits:
             edit(root)
         _write_master(farm)
+        _fetch_sources(farm, next(iter(workers)))
         stack.enter_context(_served(farm))
         yield farm
 
@@ -340,6 +341,15 @@ def _write_master(farm: FarmNetwork) -> None:
         shutil.copy(ROOT / "dockerfiles" / "farm" / name, directory)
     command(
         *(Path(sys.executable).with_name("buildbot"), "create-master", "--force", "-q"), directory
+    )
+
+
+def _fetch_sources(farm: FarmNetwork, signer: str) -> None:
+    """Put what is pinned into the signer's cache: no machine at the switch reaches the internet."""
+    work = farm.workers[signer].directory / "base" / "jobs" / "signer"
+    command(
+        *(sys.executable, "-m", "pipeline", "source", "demo", "--work", work),
+        *("--configs", farm.root / "translation_configs"),
     )
 
 
