@@ -7,7 +7,8 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -26,7 +27,7 @@ from pipeline.effects.process import ProcessRunner
 from pipeline.errors import ConfigError, WorkdirBusyError
 from pipeline.farm.backup import back_up, restore
 from pipeline.farm.facts import measured_facts, this_os
-from pipeline.farm.local import LOOPBACK, LocalFarm, lay_out, shortage, workers_here
+from pipeline.farm.local import LOOPBACK, LocalFarm, lay_out, local_config, shortage, workers_here
 from pipeline.farm.parts import (
     INTERVAL,
     MASTER,
@@ -203,11 +204,22 @@ def _add_farm(verbs: Verbs) -> None:
     what.add_argument("--backup", type=Path, metavar="FILE", help="copy it, also while it runs")
     what.add_argument("--restore", type=Path, metavar="FILE", help="make it of such a copy")
     what.add_argument(
-        "--run",
-        nargs=argparse.REMAINDER,
-        metavar="VERB",
-        help=f"run a verb when it is ready, and stop it; the word {URL_WORD} is its address",
+        "--prepare-only", action="store_true", help="make it for machines of its own; start nothing"
     )
+    what.add_argument(
+        "--run",
+        dest="run_then",
+        action="store_true",
+        help=f"run the verb behind -- when it is ready, then stop it; {URL_WORD} is its address",
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that workers elsewhere dial, for the certificate; repeatable",
+    )
+    parser.add_argument("then", nargs="*", metavar="VERB", help="what --run runs")
     add_examples(
         parser,
         "farm",
@@ -229,6 +241,9 @@ def _run_farm(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     for package in (MASTER_PACKAGE, WORKER_PACKAGE):
         require_extra(package)
+    if arguments.run_then != bool(arguments.then):
+        msg = "command line: --run and the verb behind -- belong together."
+        raise ConfigError(msg)
     config = load_farm(arguments.configs.absolute())
     farm = _farm(arguments, directory)
     if arguments.dry_run:
@@ -237,6 +252,14 @@ def _run_farm(arguments: argparse.Namespace, console: Console) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with WorkDirectory(directory).locked():
+        if arguments.prepare_only:
+            root = arguments.configs.absolute().parent
+            lay_out(farm, config, root, arguments.database)
+            _certify(farm, arguments.host)
+            console.line(
+                f"{directory} is ready; dockerfiles/farm/compose.yaml says what runs there"
+            )
+            return 0
         return _run_here(arguments, console, farm, config)
 
 
@@ -271,8 +294,8 @@ def _run_here(
     began = time.monotonic()
     root = arguments.configs.absolute().parent
     code = {"PYTHONPATH": str(Path(pipeline.__file__).parents[1])}
-    lay_out(farm, config, root, arguments.database)
-    _certify(farm)
+    lay_out(farm, local_config(config, farm), root, arguments.database)
+    _certify(farm, arguments.host)
     process = ProcessRunner()
     processes = LocalProcesses(farm, process, console)
     here = workers_here(config, this_os(), platform.machine())
@@ -301,27 +324,25 @@ def _run_here(
 
 def _work_on(arguments: argparse.Namespace, farm: LocalFarm, processes: LocalProcesses) -> int:
     """Run the verb that was asked for, or look after the farm until Ctrl-C."""
-    if arguments.run:
-        words = arguments.run[1:] if arguments.run[0] == "--" else arguments.run
-        argv = [farm.url if word == URL_WORD else word for word in words]
+    if arguments.run_then:
+        argv = [farm.url if word == URL_WORD else word for word in arguments.then]
         password = farm.admin("admin")
         given = {CLIENT_VARIABLE: password.read_text(encoding="utf-8").strip()}
         command = (sys.executable, "-m", "pipeline", *argv)
         return ProcessRunner().call(command, environment=given if password.exists() else {})
-    try:
+    with suppress(KeyboardInterrupt):
         while True:
             time.sleep(INTERVAL)
             processes.look_after()
-    except KeyboardInterrupt:
-        return 0
+    return 0
 
 
-def _certify(farm: LocalFarm) -> None:
+def _certify(farm: LocalFarm, hosts: Sequence[str]) -> None:
     # What the library is for is in the farm's extra only.
     from pipeline.farm.certificates import Files, ensure_certificates  # noqa: PLC0415
 
-    hosts = {"localhost", LOOPBACK, farm.dialled, platform.node() or "localhost"}
-    ensure_certificates(Files(farm.tls), hosts, utc_now())
+    names = {"localhost", LOOPBACK, farm.dialled, platform.node() or "localhost", *hosts}
+    ensure_certificates(Files(farm.tls), names, utc_now())
 
 
 def _upgrade(farm: LocalFarm, process: ProcessRunner, code: Mapping[str, str]) -> None:

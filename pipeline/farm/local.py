@@ -168,7 +168,8 @@ def _value(value: Any) -> str:
 def lay_out(farm: LocalFarm, config: FarmConfig, root: Path, database: str | None) -> None:
     """Make or renew the directory, all but the certificates; passwords that are there stay.
 
-    *root* is the project's directory, *database* a URL without a password, or None for sqlite.
+    *config* is ``farm.toml`` as this farm has it, *root* the project's directory, *database* a URL
+    without a password, or None for sqlite.
     """
     for path in (farm.directory, farm.secrets, farm.master):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -195,7 +196,7 @@ def _copy_project(farm: LocalFarm, config: FarmConfig, root: Path) -> None:
     copied = farm.project / CONFIGS
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(root / CONFIGS, copied)
-    write_atomically(copied / "farm.toml", as_toml(local_config(config, farm)).encode())
+    write_atomically(copied / "farm.toml", as_toml(config).encode())
     for name in BESIDE:
         link = farm.project / name
         link.unlink(missing_ok=True)

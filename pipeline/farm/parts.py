@@ -11,6 +11,7 @@ from pipeline.effects.console import Console
 from pipeline.effects.detached import DetachedWork
 from pipeline.effects.farm_api import BuildbotFarm
 from pipeline.effects.process import Outputs, ProcessRunner, Running, Tool
+from pipeline.effects.retry import RetryableError
 from pipeline.errors import FarmError, FarmStartError
 from pipeline.farm.detached import Stopped, stop
 from pipeline.farm.local import LocalFarm, Restarts
@@ -176,7 +177,7 @@ def missing_workers(url: str, names: Sequence[str]) -> tuple[str, ...] | None:
     """Return which workers are not connected, or None if the master does not answer."""
     try:
         found = {worker.name for worker in BuildbotFarm(url).workers() if worker.connected}
-    except FarmError:
+    except (FarmError, RetryableError):
         return None
     return tuple(name for name in names if name not in found)
 
