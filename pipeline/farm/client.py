@@ -47,7 +47,9 @@ CANCELLED: Final = 6
 GOOD: Final = frozenset({SUCCESS, WARNINGS})
 
 PRIORITIES: Final[Mapping[Channel, int]] = {"release": 10, "nightly": 0}
-OWN_STEPS: Final = frozenset({"worker_preparation", "attempt", "work", "units", "submission"})
+OWN_STEPS: Final = frozenset(
+    {"worker_preparation", "locks_acquire", "attempt", "work", "units", "submission"}
+)
 LONGEST_NAME: Final = 80
 DIGEST_DIGITS: Final = 8
 FIRST_WAIT: Final = 1.0
