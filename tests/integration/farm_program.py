@@ -49,7 +49,6 @@ def detached(name, work, verb):
                 start_new_session=True,
             )
         (place / "pid").write_text(str(started.pid))
-        note("start", name, str(started.pid))
     with (place / "err").open() as err:
         while True:
             over = status.exists() or not is_alive(place)
@@ -71,8 +70,11 @@ def say(line):
 def do(place, name, work, verb):
     unit = "prepare" if verb[0] == "prepare" else "collect" if "--claims" in verb else verb[1]
     how = behaviour(unit)
+    note("start", name, str(os.getpid()))
     if how.get("kills"):
         os.kill(int((Path(work).parent.parent / "pid").read_text()), signal.SIGKILL)
+        Path(place, "status").write_text("1")
+        return 1
     step = f"{verb[0]} {unit}"
     say(f"{step} ...")
     for number, phase in enumerate(("annotate", "rtype")):
@@ -105,15 +107,15 @@ def answer(unit, verb):
         json.loads(Path(argument(verb, "--submission")).read_text())
         releases = [] if plan["unchanged"] else ["demo-v1.0.0"]
         made = {"releases": releases, "jobs": plan["jobs"], "unchanged": plan["unchanged"]}
-        return json.dumps({"run": run, **made})
+        return json.dumps({"run": run, **made}, indent=1)
     if unit == "collect":
         (HERE / "claims.json").write_text(Path(argument(verb, "--claims")).read_text())
         made = {"channel": verb[0], "releases": [], "at": "2026-11-25T12:00:00Z"}
-        return json.dumps({"run": run, **made})
+        return json.dumps({"run": run, **made}, indent=1)
     stage = {"stage": verb[0], "key": "1" * 64, "sha256": "2" * 64, "size": 5}
     stage["place"] = f"workers/{argument(verb, '--worker')}/translate.tar"
     made = {"identifier": unit, "worker": argument(verb, "--worker"), "stages": [stage]}
-    return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False})
+    return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False}, indent=1)
 
 
 def reap(name, work) -> int:

@@ -77,6 +77,7 @@ class FanOut(BuildStep):
     """
 
     name = "units"
+    warnOnWarnings = True
 
     def __init__(self, fit: Fit, **options: Any) -> None:
         super().__init__(**options)

@@ -51,6 +51,11 @@ class _OrderStep(ShellMixin, BuildStep):
         super().__init__(**self.setupShellMixin(options))
         self._farm = farm
 
+    def __repr__(self) -> str:
+        return self.name
+
+    __str__ = __repr__
+
 
 class Work(_OrderStep):
     """Does the unit, detached from the worker's process, and takes what it answers."""

@@ -21,14 +21,14 @@ from pipeline.model.farm import (
     PreparedJob,
 )
 
-COORDINATOR: Final = "coordinator"
-"""The worker in the master's process, which does nothing but wait for units."""
 RELEASES_AT_A_TIME: Final = 8
+COORDINATORS: Final = tuple(f"coordinator-{number + 1}" for number in range(RELEASES_AT_A_TIME))
+"""Workers in the master's process that wait for units; a worker does a builder's builds in turn."""
 
 
 def make_workers(settings: MasterSettings, farm: FarmConfig) -> list[Any]:
-    """Return the workers of ``farm.toml``, and the one in this process that does fan-outs."""
-    found = [worker.LocalWorker(COORDINATOR, max_builds=RELEASES_AT_A_TIME)]
+    """Return the workers of ``farm.toml``, and those in this process that do fan-outs."""
+    found = [worker.LocalWorker(name, max_builds=1) for name in COORDINATORS]
     return found + [_worker(settings, name, row) for name, row in farm.workers.items()]
 
 
