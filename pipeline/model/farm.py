@@ -144,8 +144,8 @@ class FarmConfig(Model):
     worker that was lost, on which the work goes on; after ``orphan_minutes`` without a worker to
     follow it the work stops itself. A job that no worker could do for ``missing_minutes`` fails.
     After ``alarm_seconds`` without a worker that should be there, or that a request waits for, the
-    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it is looked whether a
-    nightly is stale.
+    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it
+    is looked whether a nightly is stale.
     ``webhook`` is the name of the secret that holds the URL that failures are posted to.
     """
 
