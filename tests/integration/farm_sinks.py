@@ -58,6 +58,10 @@ class PostSink:
     refusals: int = 0
     posts: list[tuple[str, Any]] = field(default_factory=list)
 
+    def about(self, subject: str) -> list[tuple[str, Any]]:
+        """Return the path and body of each post with *subject*."""
+        return [post for post in self.posts if post[1]["subject"] == subject]
+
 
 @contextlib.contextmanager
 def running_post_sink() -> Iterator[PostSink]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildbot.process.results import FAILURE, SUCCESS
@@ -32,6 +33,7 @@ from tests.integration.farm_master import (
 from tests.integration.farm_sinks import MailSink, PostSink, running_mail_sink, running_post_sink
 from tests.integration.postgresql import NO_SERVER, programs, running_postgresql
 
+FAILED = "Nightly of demo failed"
 HOOK = "hook-that-nobody-may-know"
 QUICK = "pacing.FRESH_SECONDS, pacing.POST_PAUSES = 0.0, (0.0, 0.2, 0.2)"
 MORE = """
@@ -85,11 +87,15 @@ class Watched:
             for row in family.samples
         }
 
-    def run(self, name: str, channel: Channel) -> tuple[int, int]:
-        """Submit a run of the demo, and return its request and how it ended."""
+    def waiting(self) -> list[float]:
+        """Return how many requests wait for each builder that has such."""
+        name = "farm_requests_waiting"
+        return [value for row, value in self.metrics().items() if row.startswith(name)]
+
+    def submit(self, name: str, channel: Channel) -> int:
+        """Submit a run of the demo, and return its request."""
         submission = Submission(request=name, channel=channel, names=("demo",))
-        request = self.farm.submit(name, submission=canonical_json(submission).decode())
-        return request, self.farm.finished(request)
+        return self.farm.submit(name, submission=canonical_json(submission).decode())
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +106,19 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         farm = make_farm(base, {"operations_port": port, "database": "sqlite:///state.sqlite"})
         make_webhook(base, f"http://127.0.0.1:{posts.port}/{HOOK}/?token={HOOK}")
         hour = (datetime.now(UTC).hour + 12) % 24
-        farm.configure(stock=QUICK, more=MORE.format(hour=hour, port=mails.port))
+        configure(farm, MORE.format(hour=hour, port=mails.port))
         make_database(farm)
         farm.plan(job())
-        with running(farm, "signer", "one", "two"):
+        with running(farm, ("signer", "one"), ("two",)):
             yield Watched(farm=farm, port=port, mails=mails, posts=posts)
+
+
+def configure(farm: Farm, more: str) -> None:
+    """Have a master that waits shortly, with *more* in its ``farm.toml``."""
+    farm.configure(stock=QUICK)
+    path = farm.base / "project" / "translation_configs" / "farm.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[hand_over]", f"{more}\n[hand_over]"), encoding="utf-8")
 
 
 def make_webhook(base: Path, url: str) -> None:
@@ -113,37 +127,58 @@ def make_webhook(base: Path, url: str) -> None:
     path.write_text(f"{url}\n")
 
 
-def fail(watched: Watched) -> None:
-    watched.farm.plan(job(), demo_linux_x86_64={"exit": 1}, collect={"exit": 1})
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """What there was after a nightly and a release of the same job had failed."""
+
+    page: str
+    results: tuple[int, int]
+    waiting: list[float]
+    badge: Any
 
 
-def test_a_failed_nightly_is_told_once_by_mail_and_webhook(watched: Watched) -> None:
-    fail(watched)
+@pytest.fixture(scope="module")
+def failed(watched: Watched) -> Failed:
+    """Let a nightly fail, and a release that waits for it; the webhook refuses the first post."""
+    units = {"demo-linux-x86_64": {"exit": 1}, "collect": {"exit": 1}}
+    watched.farm.plan(job(), units=units)
     watched.posts.refusals = 1
-    subject = "Nightly of demo failed"
-
-    request, result = watched.run("bad-nightly", "nightly")
-    eventually("a mail", lambda: watched.mails.about(subject))
-    eventually(
-        "a post", lambda: [body for _, body in watched.posts.posts if subject in body["text"]]
+    nightly, release = watched.submit("bad-nightly", "nightly"), watched.submit("bad", "release")
+    waiting = eventually("a request that waits", watched.waiting)
+    results = watched.farm.finished(nightly), watched.farm.finished(release)
+    eventually("a mail", lambda: watched.mails.about(FAILED))
+    eventually("a post", lambda: watched.posts.about(FAILED))
+    build = watched.farm.builds(nightly)[-1]
+    return Failed(
+        page=f"{watched.pages}#/builders/{build['builderid']}/builds/{build['number']}",
+        results=results,
+        waiting=waiting,
+        badge=json.loads(watched.ask("/badges/demo-nightly.json")[1]),
     )
-    _, released = watched.run("bad-release", "release")
-    time.sleep(0.5)
 
-    assert result == released == FAILURE
-    (mail,) = watched.mails.about(subject)
-    (post,) = [post for post in watched.posts.posts if post[1]["subject"] == subject]
+
+@pytest.fixture(scope="module")
+def succeeded(watched: Watched, failed: Failed) -> int:
+    """Let a nightly succeed after those that failed, and return its result."""
+    assert failed.page
+    watched.farm.plan(job())
+    return watched.farm.finished(watched.submit("good", "nightly"))
+
+
+def test_a_failed_nightly_is_told_once_by_mail_and_webhook_and_a_release_is_not(
+    watched: Watched, failed: Failed
+) -> None:
+    (mail,) = watched.mails.about(FAILED)
+    (post,) = watched.posts.about(FAILED)
     text = mail.get_payload(decode=True)
+
+    assert failed.results == (FAILURE, FAILURE)
     assert isinstance(text, bytes)
-    build = watched.farm.builds(request)[-1]
-    page = f"{watched.pages}#/builders/{build['builderid']}/builds/{build['number']}"
-    assert page in text.decode()
-    assert "demo-linux-x86_64" in text.decode()
-    assert "demo-v1.0.0" in text.decode()
+    assert all(name in text.decode() for name in (failed.page, "demo-linux-x86_64", "demo-v1.0.0"))
     assert mail["From"] == "farm@example.org"
     assert post == (
         f"/{HOOK}/?token={HOOK}",
-        {"text": f"{subject}: {page}", "subject": subject, "url": page},
+        {"text": f"{FAILED}: {failed.page}", "subject": FAILED, "url": failed.page},
     )
     assert {address for addresses, _ in watched.mails.mails for address in addresses} == {
         "one@example.org",
@@ -158,8 +193,7 @@ def test_a_nightly_that_is_stale_is_told_when_that_begins(watched: Watched) -> N
     assert len(watched.mails.about("A nightly is stale")) == 1
 
 
-def test_no_message_log_or_page_has_a_secret(watched: Watched) -> None:
-    eventually("a mail", lambda: watched.mails.mails)
+def test_no_message_log_or_page_has_a_secret(watched: Watched, failed: Failed) -> None:
     pages = [watched.ask(path)[1] for path in ("/metrics", "/healthz", "/state.json")]
 
     told = "".join(
@@ -172,76 +206,53 @@ def test_no_message_log_or_page_has_a_secret(watched: Watched) -> None:
         ]
     )
 
+    assert failed.page in told
     assert HOOK not in told
     assert PASSWORD not in told
 
 
-def test_metrics_are_what_prometheus_reads(watched: Watched) -> None:
-    watched.farm.plan(job())
-    _, result = watched.run("for-metrics", "release")
+def test_metrics_are_what_prometheus_reads(watched: Watched, succeeded: int) -> None:
     metrics = watched.metrics()
 
-    assert result == SUCCESS
+    assert succeeded == SUCCESS
     assert metrics["farm_worker_connected{'worker': 'one'}"] == 1
     assert metrics["farm_worker_paused{'worker': 'one'}"] == 0
-    assert metrics["farm_builds_finished_total{'builder': 'release', 'result': 'success'}"] >= 1
-    assert metrics["farm_build_duration_seconds_count{'builder': 'demo-linux-x86_64'}"] >= 1
+    assert metrics["farm_builds_finished_total{'builder': 'release', 'result': 'success'}"] == 1
+    assert metrics["farm_builds_finished_total{'builder': 'release', 'result': 'failure'}"] == 2
+    assert metrics["farm_build_duration_seconds_count{'builder': 'demo-linux-x86_64'}"] == 1
     assert metrics["farm_phase_duration_seconds_count{'phase': 'translate: annotate'}"] >= 1
     assert 0 < metrics["farm_master_uptime_seconds{}"] < 300
-    assert metrics["farm_healthy{}"] == 1
 
 
-def test_a_request_that_waits_is_counted_until_it_is_begun(watched: Watched) -> None:
-    watched.farm.plan(job(), prepare={"seconds": 3})
-    waiting, running_now = (
-        f"farm_{name}{{'builder': 'release'}}" for name in ("requests_waiting", "builds_running")
-    )
-    texts = [
-        canonical_json(Submission(request=f"wait-{number}", channel="release")).decode()
-        for number in range(2)
-    ]
-
-    requests = [watched.farm.submit(f"wait-{n}", submission=text) for n, text in enumerate(texts)]
-    counted = eventually("one waiting, one begun", lambda: counts(watched, waiting, running_now))
-    results = [watched.farm.finished(request) for request in requests]
-
-    assert counted == [1, 1]
-    assert results == [SUCCESS, SUCCESS]
-    assert waiting not in watched.metrics()
+def test_a_request_that_waits_is_counted_until_it_is_begun(
+    watched: Watched, failed: Failed, succeeded: int
+) -> None:
+    assert sum(failed.waiting) in (1, 2)
+    assert succeeded == SUCCESS
+    assert watched.waiting() == []
 
 
-def counts(watched: Watched, *names: str) -> list[float]:
-    """Return the values of some samples, or nothing until there are all."""
-    metrics = watched.metrics()
-    return [metrics[name] for name in names if all(name in metrics for name in names)]
-
-
-def test_badges_and_the_build_state_say_how_it_went_last(watched: Watched) -> None:
-    fail(watched)
-    watched.run("bad", "nightly")
-    failing = json.loads(watched.ask("/badges/demo-nightly.json")[1])
-    watched.farm.plan(job())
-    watched.run("good", "nightly")
-
+def test_badges_and_the_build_state_say_how_it_went_last(
+    watched: Watched, failed: Failed, succeeded: int
+) -> None:
     status, body, headers = watched.ask("/badges/demo-nightly.json")
     jobs = {
         (row["interpreter"], row["platform"]): row
         for row in json.loads(watched.ask("/state.json")[1])["jobs"]
     }
 
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    assert failing["color"] == "red"
+    last = jobs["demo", "linux-x86_64"]
+    assert succeeded == SUCCESS
+    assert failed.badge["color"] == "red"
     assert status == 200
     assert json.loads(body) == {
         "schemaVersion": 1,
         "label": "demo nightly",
-        "message": today,
+        "message": last["at"].partition("T")[0],
         "color": "brightgreen",
     }
     assert headers["Access-Control-Allow-Origin"] == "*"
-    last = jobs["demo", "linux-x86_64"]
     assert (last["result"], last["release"]) == ("success", "demo-v1.0.0")
-    assert last["at"].startswith(today)
     assert last["url"].startswith(watched.pages)
     assert jobs["demo", "linux-riscv64"]["result"] is None
 
@@ -253,7 +264,7 @@ def test_there_are_no_other_pages(watched: Watched, path: str) -> None:
 
 def test_health_is_lost_with_a_worker_and_comes_back_with_it(watched: Watched) -> None:
     before = watched.health()
-    watched.farm.workers["two"].end()
+    watched.farm.processes["two"].end()
     lost_at = time.monotonic()
     eventually("ill health", lambda: watched.health()[0] == 503, 15)
     took = time.monotonic() - lost_at
@@ -277,12 +288,12 @@ def test_a_farm_on_postgresql_builds_refuses_a_second_master_and_tells_of_its_lo
         with running_postgresql(base / "postgresql", free_port()) as server:
             settings = {"operations_port": port, "database": server.url}
             farm = make_farm(base / "farm", settings)
-            farm.configure(stock=QUICK, more="alarm_seconds = 600\n")
+            configure(farm, "")
             make_database(farm)
             farm.plan(job())
-            with running(farm, "signer", "one"):
+            with running(farm, ("signer", "one")):
                 watched = Watched(farm=farm, port=port, mails=MailSink(), posts=PostSink())
-                _, result = watched.run("on-postgresql", "release")
+                result = farm.finished(watched.submit("on-postgresql", "release"))
                 second = second_master(farm)
                 healthy = watched.health()
                 server.stop()

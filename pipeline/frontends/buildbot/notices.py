@@ -1,8 +1,8 @@
 """Tells of failed and stale nightlies, by mail and to a webhook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from buildbot.process.results import EXCEPTION, FAILURE
@@ -72,6 +72,8 @@ def values_of(properties: Mapping[str, tuple[object, str]]) -> dict[str, object]
 
 class NoticeFormatter(MessageFormatterBase):
     """Says what :mod:`pipeline.farm.operations` says of a failure."""
+
+    compare_attrs: ClassVar[Sequence[str]] = ("_jobs",)
 
     def __init__(self, jobs: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(want_properties=True)
