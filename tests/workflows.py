@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 class Step:
     """One step: an action that it ``uses`` with ``inputs``, or what it runs."""
 
+    identifier: str
     name: str
     uses: str
     run: str
@@ -62,6 +63,7 @@ def read_workflow(text: str) -> Workflow:
 
 def _step(said: Mapping[str, Any]) -> Step:
     return Step(
+        identifier=said.get("id", ""),
         name=said.get("name", ""),
         uses=said.get("uses", ""),
         run=said.get("run", ""),
