@@ -1,15 +1,15 @@
 """What goes wrong on a farm, one after the other, and how long until the release is there.
 
-``nox -s bench -- farm_faults [NAME ...]``: a master, a signer and two workers in network namespaces,
-the hand-over store an S3 server; for each fault a release of the demo without JIT, whose source is
-new each time. A table, no assertion. Needs root, a container engine and a quarter of an hour.
+``nox -s bench -- farm_faults [NAME ...]``: a master, a signer and two workers in network
+namespaces, the hand-over store an S3 server; for each fault a release of the demo without JIT,
+whose source is new each time. A table, no assertion. Needs root, a container engine and half an
+hour.
 """
 
 import argparse
 import hashlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -299,4 +299,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

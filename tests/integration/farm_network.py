@@ -2,7 +2,7 @@
 
 Each machine has its own address and reaches the others over a switch only. The container engine,
 which is asked by a Unix socket, is one for all; their work directories keep them apart in it. The
-hand-over store and the public store are served on this machine's address at the switch, from outside the farm.
+hand-over store and the public store are at this machine's address at the switch, outside the farm.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ import requests
 
 from pipeline.farm.certificates import Files, ensure_certificates
 from pipeline.farm.settings import SETTINGS_NAME
-from pipeline.model.farm import Collected, Submission
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("pipeline", "translation_configs", "dockerfiles", "packaging", "release_notes")
@@ -358,8 +357,10 @@ def _served(farm: FarmNetwork) -> Iterator[None]:
     """Serve what is published, to whoever is at the switch."""
     farm.published.mkdir(parents=True, exist_ok=True)
     server = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "serve", "--store", str(farm.published)]
-        + ["--host", farm.network.address, "--port", str(PUBLIC)],
+        [
+            *(sys.executable, "-m", "pipeline", "serve", "--store", str(farm.published)),
+            *("--host", farm.network.address, "--port", str(PUBLIC)),
+        ],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )

@@ -18,9 +18,7 @@ from tests.integration.farm_network import FarmNetwork, eventually, farm_network
 
 pytestmark = [pytest.mark.docker, pytest.mark.qemu, pytest.mark.gpg, pytest.mark.slow]
 
-PLATFORMS: Final = tuple(
-    os.environ.get("RPP_FARM_PLATFORMS", "linux-x86_64 linux-aarch64").split()
-)
+PLATFORMS: Final = tuple(os.environ.get("RPP_FARM_PLATFORMS", "linux-x86_64 linux-aarch64").split())
 JOBS: Final = tuple(f"demo-{platform}" for platform in PLATFORMS)
 WORKERS: Final = {
     "signer": 'role = "signer"\nmemory = 2\ndisk = 1',
@@ -125,9 +123,7 @@ def test_the_claims_digests_are_properties(released: FarmNetwork) -> None:
     assert "translate" in str(properties["digests"][0])
 
 
-def test_the_farms_bytes_are_those_of_one_machine(
-    released: FarmNetwork, tmp_path: Path
-) -> None:
+def test_the_farms_bytes_are_those_of_one_machine(released: FarmNetwork, tmp_path: Path) -> None:
     alone: Project = copy_project(tmp_path, jit=False)
     alone.run("release", "demo", *options())
 
