@@ -122,7 +122,7 @@ def test_shellcheck_finds_nothing() -> None:
 def injected(tmp_path: Path) -> Path:
     """A committed workflow with a step that runs what a stranger wrote, and a job that is not."""
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
-    spoiled = text.replace("    needs: check", "    needs: chekc") + INJECTED
+    spoiled = text.replace("    needs: check", "    needs: nobody") + INJECTED
     path = tmp_path / "spoiled.yml"
     path.write_text(spoiled, encoding="utf-8")
     return path
@@ -136,7 +136,7 @@ def test_actionlint_is_tripped_by_a_script_with_a_strangers_text(
     messages = run_actionlint(actionlint, injected)
 
     assert any('"github.event.issue.title" is potentially untrusted' in it for it in messages)
-    assert any('needs job "chekc" which does not exist' in it for it in messages)
+    assert any('needs job "nobody" which does not exist' in it for it in messages)
 
 
 def test_zizmor_is_tripped_by_a_script_with_a_strangers_text(injected: Path) -> None:
