@@ -285,3 +285,22 @@ def test_every_schedule_has_a_request_name_that_is_one(names: list[str]) -> None
     schedule = NightlySchedule(interpreters=tuple(names), hour=23)
 
     assert units.nightly_submission(schedule, date(2026, 1, 1)).request.startswith("nightly-")
+
+
+@pytest.mark.parametrize("status", [20, 23, 70, 73, 74])
+def test_what_a_machine_lacks_another_may_have(status: int) -> None:
+    assert units.is_machines_fault(status)
+
+
+@pytest.mark.parametrize("status", [0, 1, 10, 30, 41, 71, 82, 99, 130])
+def test_what_is_wrong_with_the_job_is_wrong_everywhere(status: int) -> None:
+    assert not units.is_machines_fault(status)
+
+
+def test_who_was_not_fit_is_asked_last() -> None:
+    row = FarmWorker(memory=4)
+    candidates = [units.Candidate("one", row, 0), units.Candidate("two", row, 1)]
+
+    assert units.best(None, candidates, "one") == "one"
+    assert units.best(None, candidates, "one", faulty="one") == "two"
+    assert units.best(None, candidates[:1], "one", faulty="one") == "one"
