@@ -94,6 +94,8 @@ def do(place, name, work, verb):
             if not how.get("silent"):
                 say("[a line of a log]")
     code = how.get("exit", 0)
+    if "fit" in how and argument(verb, "--worker") not in how["fit"]:
+        code = 73
     say(f"{'failed' if code else 'done'} {step} ({how.get('seconds', 0.1):.1f} s)")
     if code:
         say("error: it did not work")

@@ -218,6 +218,28 @@ def test_failed_job_is_not_tried_again_and_says_what_was_last(farm: Farm) -> Non
     assert farm.started("demo-linux-i686") == 1
 
 
+def test_job_leaves_a_machine_that_is_not_fit_for_another(farm: Farm) -> None:
+    farm.plan(job(), units={"demo-linux-x86_64": {"fit": ["two"]}})
+
+    request = farm.submit("unfit")
+
+    assert farm.finished(request) == SUCCESS
+    builds = farm.builds(farm.child(request, "demo-linux-x86_64"))
+    assert [build["results"] for build in builds] == [RETRY, SUCCESS]
+    assert [build["properties"]["workername"][0] for build in builds] == ["one", "two"]
+
+
+def test_job_that_no_machine_is_fit_for_is_given_up_with_what_it_said(farm: Farm) -> None:
+    farm.plan(job(), units={"demo-linux-x86_64": {"fit": []}})
+
+    request = farm.submit("nowhere")
+
+    assert farm.finished(request) == WARNINGS
+    _, failed = claims_of(farm)
+    assert "given up after 2 attempts: exit 73: error: it did not work" in failed[job().identifier]
+    assert farm.started(job().identifier) == 2
+
+
 def test_silent_job_is_stopped_with_what_it_started(farm: Farm) -> None:
     farm.plan(job(), units={"demo-linux-x86_64": {"silent": True, "seconds": 60}})
 
