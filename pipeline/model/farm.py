@@ -105,9 +105,13 @@ class HandOverConfig(Model):
     """Where workers hand their outputs over: a directory or ``s3://bucket/prefix``, never public.
 
     The trusted worker alone may write below ``trusted/``, each worker below ``workers/NAME/``.
+    ``after`` is the last stage that workers do. After ``translate`` the trusted worker packs and
+    verifies everything itself, also what it must emulate; after ``verify`` it takes the archives of
+    workers, whose digests it checks, and what they say of the gates.
     """
 
     store: Annotated[str, StringConstraints(min_length=1)] = "handover"
+    after: Literal["translate", "verify"] = "translate"
     s3: S3Options = S3Options()
 
     def as_store(self) -> StoreConfig:
@@ -236,26 +240,29 @@ class Prepared(Model):
 
 
 class StageClaim(Model):
-    """One stage's output that a worker says it handed over: an uncompressed tar file."""
+    """One stage's output that was handed over: an uncompressed tar file of its directory.
+
+    ``environments`` are those that it ran in, by the names that the config has for them.
+    """
 
     stage: Name
     key: Sha256
     place: RelativePath
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]
+    environments: Annotated[tuple[Environment, ...], Field(max_length=16)] = ()
 
 
 class Claim(Model):
     """What ``translate --hand-over`` says on standard output: a worker's word for one job.
 
-    ``environments`` are those its stages ran in; ``seconds`` is what it took this time.
+    ``seconds`` is what it took this time; what is ``cached`` was there already.
     """
 
     run: RunName
     identifier: Name
     worker: Name
     stages: Annotated[tuple[StageClaim, ...], Field(min_length=1, max_length=16)]
-    environments: Annotated[tuple[Environment, ...], Field(max_length=16)] = ()
     seconds: Annotated[float, Field(ge=0)]
     cached: bool
 

@@ -1,7 +1,7 @@
 """Stands where a worker's interpreter would: answers ``-m pipeline ...`` as the pipeline does.
 
 ``detached`` starts its verb in a session of its own, or finds it again; ``reap`` stops it. What
-verbs do says ``plan.json`` beside it; what they did is in the file ``events`` there.
+verbs do says ``plan.json`` in a directory; what they did is in the file ``events`` there.
 """
 # ruff: noqa: ANN001, ANN002, ANN201, T201 - it is a program, run without the project's packages
 
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(os.environ["FARM_PROGRAM_HOME"])
 
 
 def note(*words) -> None:
@@ -42,7 +42,14 @@ def detached(name, work, verb):
             file.unlink()
         with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
             started = subprocess.Popen(
-                [str(HERE / "python"), "do", str(place), name, work, *verb],
+                [
+                    *sys.orig_argv[: sys.orig_argv.index("detached")],
+                    "do",
+                    str(place),
+                    name,
+                    work,
+                    *verb,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -131,7 +138,6 @@ def reap(name, work) -> int:
 def main(arguments):
     if arguments[0] == "do":
         return do(arguments[1], arguments[2], arguments[3], arguments[4:])
-    arguments = arguments[2:]
     if arguments[0] == "reap":
         return reap(arguments[1], argument(arguments, "--work"))
     assert arguments[0] == "detached", arguments
@@ -139,4 +145,4 @@ def main(arguments):
     return detached(arguments[1], argument(arguments, "--work"), arguments[mark + 1 :])
 
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[3:] if sys.argv[1] == "-m" else sys.argv[1:]))
