@@ -266,11 +266,11 @@ def test_health_is_lost_with_a_worker_and_comes_back_with_it(watched: Watched) -
     before = watched.health()
     watched.farm.processes["two"].end()
     lost_at = time.monotonic()
-    eventually("ill health", lambda: watched.health()[0] == 503, 15)
+    eventually("ill health", lambda: watched.health()[0] == 503)
     took = time.monotonic() - lost_at
     ill = watched.health()
     watched.farm.worker("two")
-    eventually("health", lambda: watched.health()[0] == 200, 15)
+    eventually("health", lambda: watched.health()[0] == 200)
 
     assert before == (200, [])
     assert ill[0] == 503
@@ -299,7 +299,7 @@ def test_a_farm_on_postgresql_builds_refuses_a_second_master_and_tells_of_its_lo
                 server.stop()
                 without = watched.health()
                 server.start()
-                eventually("health", lambda: watched.health()[0] == 200, 15)
+                eventually("health", lambda: watched.health()[0] == 200)
 
     assert result == SUCCESS
     assert second != 0
