@@ -26,6 +26,7 @@ from pipeline.config import load_farm
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.effects.http_store import HttpStore
+from pipeline.effects.retry import PATIENT
 from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, RunError
@@ -178,7 +179,8 @@ def hand_over_store(ctx: Context, farm: FarmConfig | None, arguments: argparse.N
     hand_over = (farm or _no_farm(given)).hand_over
     if given is not None:
         hand_over = hand_over.model_copy(update={"store": given})
-    return open_store(hand_over.as_store(), Path.cwd() if given else ctx.work.root)
+    root = Path.cwd() if given else ctx.work.root
+    return open_store(hand_over.as_store(), root, PATIENT)
 
 
 def _no_farm(store: str) -> FarmConfig:

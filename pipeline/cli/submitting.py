@@ -27,7 +27,6 @@ from pipeline.effects.retry import RetryPolicy
 from pipeline.errors import ConfigError, FarmLoginError
 from pipeline.farm.asking import Desk
 from pipeline.farm.client import (
-    BUILDER,
     SUBMISSION,
     as_duration,
     default_request,
@@ -43,6 +42,7 @@ from pipeline.farm.overview import (
     WorkerStanding,
     standing,
 )
+from pipeline.farm.units import RELEASE
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Config
 from pipeline.model.farm import Collected, Submission
@@ -54,7 +54,7 @@ MOST_SHOWN: Final = 10
 MOST_OPEN: Final = 500
 GIBIBYTE: Final = 2**30
 WORKER_COLUMNS: Final = ("worker", "state", "works on", "machine", "memory", "free disk")
-REQUEST_COLUMNS: Final = ("number", "job", "request", "run", "state", "asked at (UTC)", "age")
+REQUEST_COLUMNS: Final = ("number", "job", "request", "run", "state", "asked at (UTC)", "for")
 # What is for work on this machine, and is decided by the farm's own configuration there.
 HERE_ONLY: Final = ("source", "mode", "engine", "store", "base_url", "provision")
 
@@ -288,7 +288,7 @@ def _show_all(arguments: argparse.Namespace, farm: Farm, console: Console) -> in
 
 def _read_all(farm: Farm) -> FarmStanding:
     builders = farm.builders()
-    release = next((number for number, name in builders.items() if name == BUILDER), None)
+    release = next((number for number, name in builders.items() if name == RELEASE), None)
     ended = (
         ()
         if release is None

@@ -10,6 +10,7 @@ from pipeline.effects.farm_api import BuildRequest, Farm, insist
 from pipeline.effects.retry import RetryPolicy
 from pipeline.errors import FarmError
 from pipeline.farm import client
+from pipeline.farm.units import RELEASE
 from pipeline.model.farm import Submission
 
 MOST_OPEN: Final = 200
@@ -116,13 +117,13 @@ class Desk:
 
     def _builder(self) -> int:
         builders = {name: builder for builder, name in self.farm.builders().items()}
-        if client.BUILDER not in builders:
+        if RELEASE not in builders:
             msg = (
-                f"{self.farm.address}: has no builder {client.BUILDER!r}, so it is no farm of this "
+                f"{self.farm.address}: has no builder {RELEASE!r}, so it is no farm of this "
                 "pipeline, or not one that is configured."
             )
             raise FarmError(msg)
-        return builders[client.BUILDER]
+        return builders[RELEASE]
 
     def _recent(self, builder: int) -> Sequence[BuildRequest]:
         """Return all open requests for runs, and the last that ended."""

@@ -18,16 +18,15 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import known
-from pipeline.effects.farm_api import Build, BuildRequest, BuildStep
+from pipeline.effects.farm_api import Build, BuildRequest, BuildStep, as_line
 from pipeline.errors import ConfigError, UnknownNameError
+from pipeline.farm import units
+from pipeline.farm.units import COLLECT, PREPARE, RELEASE
 from pipeline.model.base import canonical_json
 from pipeline.model.configs import Channel, Config
-from pipeline.model.farm import Claim, Collected, Prepared, Submission
+from pipeline.model.farm import Claim, Claims, Collected, Prepared, Submission
 from pipeline.plan import ALL, Selection, selected_interpreters
 
-BUILDER: Final = "release"
-PREPARE: Final = "prepare"
-COLLECT: Final = "collect"
 # The properties that are read.
 SUBMISSION: Final = "submission"
 UNIT: Final = "unit"
@@ -35,6 +34,7 @@ RUN: Final = "run"
 PREPARED: Final = "prepared"
 COLLECTED: Final = "collected"
 CLAIM: Final = "claim"
+CLAIMS: Final = "claims"
 DOCUMENTS: Final[Mapping[str, str]] = {PREPARE: PREPARED, COLLECT: COLLECTED}
 """The property that has what a unit made, of those whose results are read."""
 
@@ -47,10 +47,13 @@ CANCELLED: Final = 6
 GOOD: Final = frozenset({SUCCESS, WARNINGS})
 
 PRIORITIES: Final[Mapping[Channel, int]] = {"release": 10, "nightly": 0}
+OWN_STEPS: Final = frozenset(
+    {"worker_preparation", "locks_acquire", "attempt", "work", "units", "submission"}
+)
 LONGEST_NAME: Final = 80
 DIGEST_DIGITS: Final = 8
 FIRST_WAIT: Final = 1.0
-LONGEST_WAIT: Final = 5.0
+LONGEST_WAIT: Final = 3.0
 MINUTE: Final = 60
 HOUR: Final = 3600
 
@@ -66,6 +69,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     UNCHANGED = "unchanged"  # it is there already, so nobody works on it
+    UNNEEDED = "not needed"
 
 
 FINAL: Final = frozenset(JobState) - {JobState.WAITING, JobState.RUNNING}
@@ -78,6 +82,7 @@ URGENCY: Final = (
     JobState.WAITING,
     JobState.DONE,
     JobState.UNCHANGED,
+    JobState.UNNEEDED,
 )
 
 
@@ -121,7 +126,14 @@ class Seen:
     workers: Mapping[int, str]
     expected: Mapping[str, float]
     prepared: Prepared | None = None
+    claims: Claims | None = None
     collected: Collected | None = None
+
+    @property
+    def given_up(self) -> Mapping[str, str]:
+        """Why the master has given jobs up, also those that it asked nobody for."""
+        failed = self.claims.failed if self.claims else ()
+        return {job.identifier: as_line(job.reason) for job in failed}
 
     @property
     def is_over(self) -> bool:
@@ -185,7 +197,7 @@ def _check_platform(interpreter: str, platform: str, allowed: Sequence[str]) -> 
 
 def run_name(request: BuildRequest) -> str:
     """Return the name that the master gives to a run: the same for each try at it."""
-    return f"r{request.buildrequestid}-{int(request.submitted_at)}"
+    return units.run_name(request.buildrequestid, int(request.submitted_at))
 
 
 def submission_of(request: BuildRequest) -> Submission | None:
@@ -241,17 +253,23 @@ def _day(at: float) -> date:
 
 
 def running_phase(steps: Iterable[BuildStep]) -> str:
-    """Return the name of the step that is under way: of several the last that began."""
+    """Return the name of the step that is under way: of several the last that began.
+
+    Empty while that is one of the master's own, which say nothing of the work.
+    """
     under_way = [
-        step for step in steps if not (step.complete or step.hidden or step.started_at is None)
+        step
+        for step in steps
+        if not (step.complete or step.hidden or step.started_at is None)
+        and step.name not in OWN_STEPS
     ]
     return max(under_way, key=lambda step: step.number).name if under_way else ""
 
 
-def failed_step(steps: Iterable[BuildStep]) -> int | None:
-    """Return the id of the step at which a try ended."""
+def failed_steps(steps: Iterable[BuildStep]) -> list[int]:
+    """Return the ids of the steps at which a try ended, the last first; not all have logs."""
     bad = [step for step in steps if step.results not in {*GOOD, SKIPPED, None}]
-    return max(bad, key=lambda step: step.number).stepid if bad else None
+    return [step.stepid for step in sorted(bad, key=lambda step: -step.number)]
 
 
 def expected_seconds(builds: Iterable[Build]) -> float | None:
@@ -283,7 +301,7 @@ def rows_of(seen: Seen, before: Sequence[Row] = ()) -> tuple[Row, ...]:
             rows.append(Row(job=job, state=JobState.UNCHANGED))
         else:
             rows.append(Row(job=job, expected=seen.expected.get(job)))
-    return tuple(_settled(row, seen) for row in rows)
+    return tuple(_settled(_given_up(row, seen.given_up), seen) for row in rows)
 
 
 def _jobs(seen: Seen, requests: Mapping[str, BuildRequest]) -> list[str]:
@@ -300,11 +318,18 @@ def _unchanged(prepared: Prepared | None) -> set[str]:
     return {*prepared.unchanged, *(job.identifier for job in prepared.jobs if job.is_done)}
 
 
+def _given_up(row: Row, reasons: Mapping[str, str]) -> Row:
+    """Return the row with the master's reason, also of a job that waited in vain for a worker."""
+    if row.job not in reasons or row.state in {JobState.DONE, JobState.UNCHANGED}:
+        return row
+    return replace(row, state=JobState.FAILED, phase="", reason=reasons[row.job])
+
+
 def _settled(row: Row, seen: Seen) -> Row:
     """Return the row, of a run that has ended, too: what was never begun will not be."""
     if row.state in FINAL or not seen.is_over:
         return row
-    state = JobState.UNCHANGED if seen.is_good else JobState.STOPPED
+    state = JobState.UNNEEDED if seen.is_good else JobState.STOPPED
     return replace(row, state=state, phase="", expected=None)
 
 
@@ -330,7 +355,7 @@ def _row(seen: Seen, job: str, request: BuildRequest) -> Row:
     running = row.state is JobState.RUNNING
     return replace(
         row,
-        phase=seen.phases.get(last.buildid, "") if running else "",
+        phase=seen.phases.get(last.buildid, "").removesuffix(f" {job}") if running else "",
         worker="" if row.state is JobState.WAITING else seen.workers.get(last.workerid or 0, ""),
         started=tries[0].started_at,
         ended=(last.complete_at or request.complete_at) if row.state in FINAL else None,
@@ -361,8 +386,19 @@ def news(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
     return [
         line
         for row in after
-        if (line := _told(row)) and line != _told(old.get(row.job, Row(job=row.job)))
+        if (line := _told(row))
+        and not _is_between(old.get(row.job), row)
+        and line != _told(old.get(row.job, Row(job=row.job)))
     ]
+
+
+def _is_between(old: Row | None, row: Row) -> bool:
+    """Whether a job that runs is between two phases."""
+    return (
+        old is not None
+        and row.state is old.state is JobState.RUNNING
+        and (row.build, row.phase) == (old.build, "")
+    )
 
 
 def _told(row: Row) -> str:
@@ -436,19 +472,23 @@ def reason_of(tail: Sequence[str]) -> str:
 
 
 def failures(seen: Seen, rows: Sequence[Row]) -> list[Row]:
-    """Return what the run ended by: jobs that failed, or the run itself."""
+    """Return the jobs that failed, or the run itself if it did without them."""
     bad = [row for row in rows if row.state is JobState.FAILED]
     if bad or seen.is_good:
         return bad
-    itself = _row(seen, BUILDER, seen.request)
+    itself = _row(seen, RELEASE, seen.request)
     stopped = "it was stopped" if itself.state is JobState.STOPPED else itself.reason
     return [replace(itself, reason=stopped or "it failed, and the farm does not say why")]
 
 
 def failure_line(row: Row, said: str, page: str) -> str:
-    """Return the line of a list of failures; our own errors name the job already."""
+    """Return the line of a list of failures; *page* is where people find more.
+
+    Our own errors name the job already, and the master's reasons have the page.
+    """
     reason = said or row.reason
-    return f"{reason} ({page})" if row.job in reason else f"{row.job}: {reason} ({page})"
+    named = reason if row.job in reason else f"{row.job}: {reason}"
+    return named if "://" in reason or not row.page else f"{named} ({page})"
 
 
 def needs_result(seen: Seen) -> bool:

@@ -16,7 +16,8 @@ from pipeline.effects.retry import RetryableError
 from pipeline.errors import FarmError, JobsFailedError
 from pipeline.farm import client
 from pipeline.farm.client import COLUMNS, JobState, Row, Seen
-from pipeline.model.farm import Collected, Prepared
+from pipeline.farm.units import COLLECT, PREPARE
+from pipeline.model.farm import Claims, Collected, Prepared
 
 TAIL: Final = 50  # lines of a failed job's log
 HISTORY: Final = 9  # successes that say how long a job takes
@@ -28,6 +29,7 @@ STYLES: Final[Mapping[JobState, str]] = {
     JobState.FAILED: "red",
     JobState.STOPPED: "yellow",
     JobState.UNCHANGED: "dim",
+    JobState.UNNEEDED: "dim",
 }
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ class Reader:
     builders: dict[int, str] = field(default_factory=dict)
     workers: dict[int, str] = field(default_factory=dict)
     expected: dict[str, float | None] = field(default_factory=dict)
-    documents: dict[int, BaseModel | None] = field(default_factory=dict)
+    documents: dict[int, BaseModel] = field(default_factory=dict)
 
     def read(self) -> Seen:
         """Return what the run is like now.
@@ -55,7 +57,7 @@ class Reader:
         own = self.farm.builds([self.request])
         children = self.farm.children([build.buildid for build in own], (client.UNIT,))
         builds = [*own, *self.farm.builds([child.buildrequestid for child in children])]
-        prepared = self._made(Prepared, client.PREPARE, children, builds)
+        prepared = self._made(Prepared, PREPARE, children, builds)
         self._learn_names(builds)
         self._learn_durations(prepared)
         running = [build.buildid for build in builds if not build.complete]
@@ -67,7 +69,8 @@ class Reader:
             workers=self.workers,
             expected={job: took for job, took in self.expected.items() if took is not None},
             prepared=prepared,
-            collected=self._made(Collected, client.COLLECT, children, builds),
+            claims=self._claims(own, children),
+            collected=self._made(Collected, COLLECT, children, builds),
         )
 
     def _made(
@@ -86,12 +89,25 @@ class Reader:
         ]
         if not good:
             return None
-        last = max(good)
-        if last not in self.documents:
-            name = client.DOCUMENTS[unit]
-            value = self.farm.build(last, (name,)).value(name)
-            self.documents[last] = client.read_document(model, value)
-        found = self.documents[last]
+        return self._document(model, max(good), client.DOCUMENTS[unit])
+
+    def _claims(self, own: Sequence[Build], children: Sequence[BuildRequest]) -> Claims | None:
+        """Return what the last unit was given, which is there once it was asked for."""
+        if not any(child.value(client.UNIT) == COLLECT for child in children):
+            return None
+        # A try that began again has them only when it has found its units.
+        found = (self._document(Claims, build.buildid, client.CLAIMS) for build in own)
+        return next((claims for claims in found if claims is not None), None)
+
+    def _document(self, model: type[M], build: int, name: str) -> M | None:
+        """Return the document in a property of a try; one that was found is not asked for again."""
+        if build not in self.documents:
+            value = self.farm.build(build, (name,)).value(name)
+            document = client.read_document(model, value)
+            if document is None:
+                return None
+            self.documents[build] = document
+        found = self.documents[build]
         return found if isinstance(found, model) else None
 
     def _learn_names(self, builds: Sequence[Build]) -> None:
@@ -103,7 +119,7 @@ class Reader:
     def _learn_durations(self, prepared: Prepared | None) -> None:
         planned = [job.identifier for job in prepared.jobs] if prepared else []
         ids = {name: builder for builder, name in self.builders.items()}
-        for job in (client.PREPARE, *planned, client.COLLECT):
+        for job in (PREPARE, *planned, COLLECT):
             if job in ids and job not in self.expected:
                 done = self.farm.successes(ids[job], limit=HISTORY, properties=(client.CLAIM,))
                 self.expected[job] = client.expected_seconds(done)
@@ -219,8 +235,10 @@ class Follower:
             self.console.line(f"  {line}")
 
     def _tail(self, build: int) -> tuple[str, ...]:
-        step = client.failed_step(self.farm.steps(build))
-        return () if step is None else self.farm.log_tail(step, TAIL)
+        for step in client.failed_steps(self.farm.steps(build)):
+            if tail := self.farm.log_tail(step, TAIL):
+                return tail
+        return ()
 
     def _page(self, row: Row) -> str:
         return f"{self.farm.address}/{row.page}"
@@ -231,9 +249,8 @@ class Follower:
             for row in client.failures(seen, rows)
         ]
         if not seen.is_good:
-            counted = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
             listed = "\n".join(failed)
-            msg = f"{self.name}: {counted} failed; what did not fail is kept.\n{listed}"
+            msg = f"{self.name} has not ended well; what did not fail is kept.\n{listed}"
             raise JobsFailedError(msg)
         for line in failed:
             self.console.warn(f"done without {line}")

@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import AwareDatetime
 
 from pipeline.effects.farm_api import Build, BuildRequest, MasterState, WorkerState, as_line
-from pipeline.farm import client
+from pipeline.farm import client, units
 from pipeline.model.base import Model
 from pipeline.model.farm import Facts
 
+# Of a worker's info files the master tells others this one; it has what info/facts has.
+FACTS_IN: Final = "host"
+OWN_WORKERS: Final = "__"
+"""What the names of Buildbot's own workers begin with."""
 LONG_WAIT: Final = 60.0  # seconds for which a request may wait for a worker that is just starting
 STATES: Final[Mapping[int, str]] = {
     0: "done",
@@ -25,7 +29,7 @@ STATES: Final[Mapping[int, str]] = {
 
 
 class WorkerStanding(Model):
-    """A worker; ``works_on`` are the jobs it has. ``facts`` are None where it said none."""
+    """A worker; ``works_on`` are the jobs it has, ``facts`` what it said it can do."""
 
     name: str
     connected: bool
@@ -81,7 +85,11 @@ def standing(asked: Asked) -> FarmStanding:
     return FarmStanding(
         address=asked.address,
         at=_time(asked.now),
-        workers=tuple(_worker(asked, worker) for worker in asked.workers),
+        workers=tuple(
+            _worker(asked, worker)
+            for worker in asked.workers
+            if not worker.name.startswith(OWN_WORKERS)
+        ),
         open=tuple(_request(asked, request) for request in asked.open),
         ended=tuple(_request(asked, request) for request in asked.ended),
         problems=tuple(_problems(asked)),
@@ -100,13 +108,8 @@ def _worker(asked: Asked, worker: WorkerState) -> WorkerStanding:
         paused=worker.paused or worker.graceful,
         reason=worker.pause_reason or "",
         works_on=tuple(works_on),
-        facts=facts_of(worker.workerinfo),
+        facts=units.read_facts(worker.workerinfo.get(FACTS_IN)),
     )
-
-
-def facts_of(info: Mapping[str, Any]) -> Facts | None:
-    """Return what a worker said of itself when it connected: a file ``facts`` of its info."""
-    return client.read_document(Facts, info.get("facts"))
 
 
 def _request(asked: Asked, request: BuildRequest) -> RequestStanding:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-_BEGUN: Final = re.compile(r"(?P<title>\S.{0,199}) \.\.\.")
+_BEGUN: Final = re.compile(r"(?P<title>[a-z][\w .:/+()-]{0,199}) \.\.\.", re.ASCII)
 _ENDED: Final = re.compile(r"(?P<how>done|failed) (?P<title>\S.*) \((?P<seconds>\d+\.\d) s\)")
 _PHASE: Final = re.compile(
     r"(?P<phase>.*?)(?: \(\d+/\d+\))?(?:, after (?P<seconds>\d+) s of .*)?", re.ASCII

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
+from pipeline.errors import DetachedError, DiskFullError, WorkdirBusyError
 from pipeline.model import naming
 from pipeline.model.base import Model, canonical_json
 from pipeline.model.configs import Channel, Config
@@ -40,6 +41,9 @@ JOBS_DIRECTORY: Final = "jobs"
 SIGNER_DIRECTORY: Final = "signer"
 
 GIB: Final = 2**30
+MACHINE_FAULTS: Final = frozenset(
+    (*range(20, 30), WorkdirBusyError.exit_code, DiskFullError.exit_code, DetachedError.exit_code)
+)
 MOST_OF_FACTS: Final = 64 * 1024
 MOST_OF_AN_ANSWER: Final = 1024 * 1024
 """Bytes of a worker's standard output that are kept; more is refused."""
@@ -144,19 +148,33 @@ def _announced_misfit(
     return None
 
 
+def is_machines_fault(status: int) -> bool:
+    """Whether a verb's exit status says that another machine may do better.
+
+    The machine itself is not fit (20 to 29), its work directory is taken by work that nobody
+    follows any more, or its disk is full; see :mod:`pipeline.errors`.
+    """
+    return status in MACHINE_FAULTS
+
+
 def best(
-    job: PreparedJob | None, candidates: Collection[Candidate], previous: str | None
+    job: PreparedJob | None,
+    candidates: Collection[Candidate],
+    previous: str | None,
+    faulty: str | None = None,
 ) -> str | None:
     """Return the name of who is asked first: where the work went on, then the planned machine.
 
-    After that the one with the least to do for what it may do at a time. A job that the plan
-    gives to a native worker never fits an emulating one, since its mode is in its key.
+    Who was not fit for it comes last. After that the one with the least to do for what it may do
+    at a time. A job that the plan gives to a native worker never fits an emulating one, since its
+    mode is in its key.
     """
 
-    def rank(candidate: Candidate) -> tuple[bool, bool, float, str]:
+    def rank(candidate: Candidate) -> tuple[bool, bool, bool, float, str]:
         row = candidate.row
         planned = job is None or (row.os, row.machine) == (job.os, job.machine)
         return (
+            candidate.name == faulty,
             candidate.name != previous,
             not planned,
             candidate.busy / row.builds,
@@ -240,7 +258,8 @@ def _of_run(document: D, run: str) -> D:
 def _document(text: object, model: type[M]) -> M:
     """Return one JSON document as *model*.
 
-    Line ends are left out: Buildbot breaks long lines, and inside JSON's strings there is none.
+    It must have been written in short lines: a Buildbot worker loses what is in a line after the
+    first 4096 characters. That is noticed here, since what is left is no JSON.
     """
     if not isinstance(text, str) or not text.strip():
         msg = f"there is no {model.__name__}, but nothing"
@@ -249,7 +268,7 @@ def _document(text: object, model: type[M]) -> M:
         msg = f"more than {MOST_OF_AN_ANSWER} characters are no {model.__name__}"
         raise ValueError(msg)
     try:
-        return model.model_validate_json(text.replace("\r", "").replace("\n", ""))
+        return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"

@@ -92,7 +92,7 @@ def scenarios() -> Iterator[tuple[str, bool, tuple[WorkerPool, ...]]]:
         yield signers.format(builds), False, pools(builds, s390x=False, arm64=False)
     yield "6 at a time, with an s390x worker", False, pools(6, s390x=True, arm64=False)
     yield (
-        "workers package and verify; s390x and arm workers",
+        'after = "verify": workers pack and verify; s390x, arm',
         True,
         pools(1, s390x=True, arm64=True),
     )

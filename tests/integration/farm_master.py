@@ -5,6 +5,7 @@ What is under test is the master: the program answers as the pipeline does, and 
 
 import base64
 import contextlib
+import http.client
 import http.cookiejar
 import json
 import os
@@ -136,7 +137,11 @@ class Process:
                 cwd=self.base,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT) if self.tac == "buildbot.tac" else "",
+                    "FARM_PROGRAM_HOME": str(self.base.parent),
+                },
             )
 
     @property
@@ -239,8 +244,13 @@ class Farm:
 
     def get(self, path: str) -> Any:
         """Return what the REST interface says, as anybody may ask."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v2/{path}", timeout=20) as a:
-            return json.load(a)
+        address = f"http://127.0.0.1:{self.port}/api/v2/{path}"
+        try:
+            with urllib.request.urlopen(address, timeout=20) as answer:
+                return json.load(answer)
+        except http.client.IncompleteRead:  # the master closed the connection early
+            with urllib.request.urlopen(address, timeout=20) as answer:
+                return json.load(answer)
 
     def post(self, path: str, method: str, **parameters: Any) -> Any:
         """Do something as the admin."""

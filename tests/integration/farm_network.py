@@ -2,7 +2,7 @@
 
 Each machine has its own address and reaches the others over a switch only. The container engine,
 which is asked by a Unix socket, is one for all; their work directories keep them apart in it. The
-hand-over store and the public store are served on this machine's address at the switch, from outside the farm.
+hand-over store and the public store are at this machine's address at the switch, outside the farm.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ import requests
 
 from pipeline.farm.certificates import Files, ensure_certificates
 from pipeline.farm.settings import SETTINGS_NAME
-from pipeline.model.farm import Collected, Submission
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("pipeline", "translation_configs", "dockerfiles", "packaging", "release_notes")
@@ -273,7 +272,7 @@ class FarmNetwork:
 def farm_network(
     directory: Path, workers: Mapping[str, str], *, edits: Sequence[Callable[[Path], None]] = ()
 ) -> Iterator[FarmNetwork]:
-    """Make a farm; *workers* has the lines of each one's table in farm.toml, by name.
+    """Make a farm; *workers* has the lines of each one's table in farm.toml, the signer's first.
 
     *edits* change the copy of the project that all machines have.
     """
@@ -298,6 +297,7 @@ def farm_network(
         for edit in edits:
             edit(root)
         _write_master(farm)
+        _fetch_sources(farm, next(iter(workers)))
         stack.enter_context(_served(farm))
         yield farm
 
@@ -343,13 +343,24 @@ def _write_master(farm: FarmNetwork) -> None:
     )
 
 
+def _fetch_sources(farm: FarmNetwork, signer: str) -> None:
+    """Put what is pinned into the signer's cache: no machine at the switch reaches the internet."""
+    work = farm.workers[signer].directory / "base" / "jobs" / "signer"
+    command(
+        *(sys.executable, "-m", "pipeline", "source", "demo", "--work", work),
+        *("--configs", farm.root / "translation_configs"),
+    )
+
+
 @contextmanager
 def _served(farm: FarmNetwork) -> Iterator[None]:
     """Serve what is published, to whoever is at the switch."""
     farm.published.mkdir(parents=True, exist_ok=True)
     server = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "serve", "--store", str(farm.published)]
-        + ["--host", farm.network.address, "--port", str(PUBLIC)],
+        [
+            *(sys.executable, "-m", "pipeline", "serve", "--store", str(farm.published)),
+            *("--host", farm.network.address, "--port", str(PUBLIC)),
+        ],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )

@@ -1,7 +1,7 @@
 """Stands where a worker's interpreter would: answers ``-m pipeline ...`` as the pipeline does.
 
 ``detached`` starts its verb in a session of its own, or finds it again; ``reap`` stops it. What
-verbs do says ``plan.json`` beside it; what they did is in the file ``events`` there.
+verbs do says ``plan.json`` in a directory; what they did is in the file ``events`` there.
 """
 # ruff: noqa: ANN001, ANN002, ANN201, T201 - it is a program, run without the project's packages
 
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(os.environ["FARM_PROGRAM_HOME"])
 
 
 def note(*words) -> None:
@@ -42,14 +42,20 @@ def detached(name, work, verb):
             file.unlink()
         with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
             started = subprocess.Popen(
-                [str(HERE / "python"), "do", str(place), name, work, *verb],
+                [
+                    *sys.orig_argv[: sys.orig_argv.index("detached")],
+                    "do",
+                    str(place),
+                    name,
+                    work,
+                    *verb,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
             )
         (place / "pid").write_text(str(started.pid))
-        note("start", name, str(started.pid))
     with (place / "err").open() as err:
         while True:
             over = status.exists() or not is_alive(place)
@@ -71,8 +77,11 @@ def say(line):
 def do(place, name, work, verb):
     unit = "prepare" if verb[0] == "prepare" else "collect" if "--claims" in verb else verb[1]
     how = behaviour(unit)
+    note("start", name, str(os.getpid()))
     if how.get("kills"):
         os.kill(int((Path(work).parent.parent / "pid").read_text()), signal.SIGKILL)
+        Path(place, "status").write_text("1")
+        return 1
     step = f"{verb[0]} {unit}"
     say(f"{step} ...")
     for number, phase in enumerate(("annotate", "rtype")):
@@ -85,6 +94,8 @@ def do(place, name, work, verb):
             if not how.get("silent"):
                 say("[a line of a log]")
     code = how.get("exit", 0)
+    if "fit" in how and argument(verb, "--worker") not in how["fit"]:
+        code = 73
     say(f"{'failed' if code else 'done'} {step} ({how.get('seconds', 0.1):.1f} s)")
     if code:
         say("error: it did not work")
@@ -105,15 +116,15 @@ def answer(unit, verb):
         json.loads(Path(argument(verb, "--submission")).read_text())
         releases = [] if plan["unchanged"] else ["demo-v1.0.0"]
         made = {"releases": releases, "jobs": plan["jobs"], "unchanged": plan["unchanged"]}
-        return json.dumps({"run": run, **made})
+        return json.dumps({"run": run, **made}, indent=1)
     if unit == "collect":
         (HERE / "claims.json").write_text(Path(argument(verb, "--claims")).read_text())
         made = {"channel": verb[0], "releases": [], "at": "2026-11-25T12:00:00Z"}
-        return json.dumps({"run": run, **made})
+        return json.dumps({"run": run, **made}, indent=1)
     stage = {"stage": verb[0], "key": "1" * 64, "sha256": "2" * 64, "size": 5}
     stage["place"] = f"workers/{argument(verb, '--worker')}/translate.tar"
     made = {"identifier": unit, "worker": argument(verb, "--worker"), "stages": [stage]}
-    return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False})
+    return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False}, indent=1)
 
 
 def reap(name, work) -> int:
@@ -129,7 +140,6 @@ def reap(name, work) -> int:
 def main(arguments):
     if arguments[0] == "do":
         return do(arguments[1], arguments[2], arguments[3], arguments[4:])
-    arguments = arguments[2:]
     if arguments[0] == "reap":
         return reap(arguments[1], argument(arguments, "--work"))
     assert arguments[0] == "detached", arguments
@@ -137,4 +147,4 @@ def main(arguments):
     return detached(arguments[1], argument(arguments, "--work"), arguments[mark + 1 :])
 
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[3:] if sys.argv[1] == "-m" else sys.argv[1:]))

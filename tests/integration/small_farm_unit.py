@@ -15,7 +15,7 @@ def work(unit: str, request: str) -> int:
     for number in range(120):
         sys.stdout.write(f"line {number}\n")
     sys.stdout.flush()
-    time.sleep(4 if "slow" in request else 0.5)
+    time.sleep(3 if "slow" in request else 0.1)
     if "fails" in request:
         sys.stderr.write(f"error: translate {JOB}: the C compiler \x1b[31mfailed\n")
         return 30

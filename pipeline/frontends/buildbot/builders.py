@@ -22,7 +22,7 @@ from pipeline.frontends.buildbot.orders import (
     said,
 )
 from pipeline.frontends.buildbot.steps import Attempt, CheckSubmission, Reap, Work
-from pipeline.frontends.buildbot.workers import COORDINATOR, Fit
+from pipeline.frontends.buildbot.workers import COORDINATORS, Fit
 from pipeline.model.configs import Config
 from pipeline.model.farm import Claims, FarmConfig
 
@@ -77,7 +77,7 @@ def _signer_builders(farm: FarmConfig) -> list[Any]:
 def _release_builder(fit: Fit) -> Any:
     return util.BuilderConfig(
         name=RELEASE,
-        workernames=[COORDINATOR],
+        workernames=list(COORDINATORS),
         factory=_factory([CheckSubmission(), FanOut(fit)]),
         tags=[RELEASE],
     )

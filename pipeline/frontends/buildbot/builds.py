@@ -10,6 +10,8 @@ from pipeline.frontends.buildbot.deferring import deferred
 
 LOST: Final = "worker_lost"
 """The property of a build that ended without its worker, not by the master's stop."""
+FAULT: Final = "machine_fault"
+"""The property of a build whose machine was not fit for it, with what it said."""
 
 
 class SafeBuild(Build):

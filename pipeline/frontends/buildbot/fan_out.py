@@ -77,6 +77,7 @@ class FanOut(BuildStep):
     """
 
     name = "units"
+    warnOnWarnings = True
 
     def __init__(self, fit: Fit, **options: Any) -> None:
         super().__init__(**options)
@@ -91,6 +92,11 @@ class FanOut(BuildStep):
         self._code = ""
         self._units_log: Any = None
 
+    def __repr__(self) -> str:
+        return self.name
+
+    __str__ = __repr__
+
     @deferred
     async def run(self) -> int:
         """Do a whole run."""
@@ -102,6 +108,9 @@ class FanOut(BuildStep):
             self._known = await self._earlier_units()
             return await self._whole_run()
         except StoppedError:
+            if self._stop == CANCELLED:
+                for request in self._mine.values():
+                    self._cancel(request, "the release was stopped")
             return RETRY if self._stop is None else self._stop
         finally:
             consumer.stopConsuming()
@@ -275,11 +284,8 @@ class FanOut(BuildStep):
         await self._units_log.addStdout(f"{line}\n")
 
     def interrupt(self, reason: Any) -> Any:
-        """Stop waiting; cancel the units if it is a person's will."""
+        """Stop waiting; the units are cancelled only if it is a person's will."""
         goes_on = isinstance(reason, Failure) or self.build.is_retried
         self._stop = RETRY if goes_on else CANCELLED
-        if not goes_on:
-            for request in self._mine.values():
-                self._cancel(request, "the release was stopped")
         self._wake()
         return super().interrupt(reason)

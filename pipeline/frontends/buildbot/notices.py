@@ -1,8 +1,8 @@
 """Tells of failed and stale nightlies, by mail and to a webhook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from buildbot.process.results import EXCEPTION, FAILURE
@@ -28,13 +28,12 @@ from pipeline.farm.operations import (
     webhook_body,
 )
 from pipeline.farm.units import RELEASE, STALE
+from pipeline.frontends.buildbot import pacing
 from pipeline.frontends.buildbot.deferring import deferred
 
 RESULTS: Final = tuple(Result)
 FAILED: Final = (FAILURE, EXCEPTION)
 ATTEMPT_SECONDS: Final = 30
-PAUSES: Final = (0, 5, 30)
-"""Seconds before each attempt to post to the webhook."""
 NOT_DELIVERED: Final = (
     ConnectError,
     ConnectionClosed,
@@ -73,6 +72,8 @@ def values_of(properties: Mapping[str, tuple[object, str]]) -> dict[str, object]
 
 class NoticeFormatter(MessageFormatterBase):
     """Says what :mod:`pipeline.farm.operations` says of a failure."""
+
+    compare_attrs: ClassVar[Sequence[str]] = ("_jobs",)
 
     def __init__(self, jobs: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(want_properties=True)
@@ -155,7 +156,7 @@ class WebhookReporter(ReporterBase):
 
     async def _post(self, body: dict[str, str]) -> None:
         problem = ""
-        for pause in PAUSES:
+        for pause in pacing.POST_PAUSES:
             await task.deferLater(self.master.reactor, pause)
             try:
                 response = await self._session.post(self._path, json=body, timeout=ATTEMPT_SECONDS)

@@ -12,6 +12,7 @@ from twisted.python import log
 from twisted.web import resource, server
 
 from pipeline.farm.operations import BADGE_PREFIX, GOOD, Measured, health
+from pipeline.frontends.buildbot import pacing
 from pipeline.frontends.buildbot.deferring import deferred
 from pipeline.frontends.buildbot.gathering import Gatherer, Row, Watched
 from pipeline.frontends.buildbot.notices import RESULTS
@@ -19,8 +20,6 @@ from pipeline.model.base import canonical_json, pretty_json
 
 T = TypeVar("T")
 
-FRESH_SECONDS: Final = 15.0
-"""For how long what everybody may ask for is not asked of the database again."""
 PUBLIC_SECONDS: Final = 60
 JSON: Final = "application/json"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -174,7 +173,7 @@ class OperationsService(BuildbotService):
         await self._one_at_a_time.acquire()
         try:
             now = self.master.reactor.seconds()
-            if name not in self._fresh or now - self._fresh[name][0] >= FRESH_SECONDS:
+            if name not in self._fresh or now - self._fresh[name][0] >= pacing.FRESH_SECONDS:
                 self._fresh[name] = (now, await make())
             found: T = self._fresh[name][1]
         finally:

@@ -1,6 +1,7 @@
 """The master's process, and that there is one on a database."""
 
 import fcntl
+import sys
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, cast
 
@@ -55,7 +56,10 @@ class OneMaster(service.Service):
             self._hold.take()
         except WorkdirBusyError as error:
             log.msg(f"refused: {error}")
-            raise SystemExit(str(error)) from error
+            # twistd has put its log in the place of sys.stderr by now.
+            if sys.__stderr__ is not None:
+                sys.__stderr__.write(f"error: {error}\n")
+            raise SystemExit(error.exit_code) from error
         _ = task.LoopingCall(self._look).start(pacing.LOCK_SECONDS, now=False)
 
     @deferred

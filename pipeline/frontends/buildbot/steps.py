@@ -8,7 +8,7 @@ from buildbot.process.results import FAILURE, RETRY, SKIPPED, SUCCESS
 from pipeline.farm import units
 from pipeline.farm.units import COLLECT, PREPARE
 from pipeline.frontends.buildbot import pacing
-from pipeline.frontends.buildbot.builds import LOST
+from pipeline.frontends.buildbot.builds import FAULT, LOST
 from pipeline.frontends.buildbot.deferring import deferred
 from pipeline.frontends.buildbot.orders import order_of, place_of
 from pipeline.frontends.buildbot.rows import Listener, Rows
@@ -29,12 +29,13 @@ class Attempt(BuildStep):
     async def run(self) -> int:
         """Count the attempts that lost their worker."""
         request = self.build.requests[0].id
-        lost = 0
+        lost, said = 0, "the worker was lost"
         for build in await self.master.data.get(("buildrequests", request, "builds")):
             found = await self.master.data.get(("builds", build["buildid"], "properties"))
             lost += LOST in found
+            said, _source = found.get(FAULT, (said, ""))
         if lost >= self._most:
-            self.descriptionDone = [f"given up: the worker was lost in {lost} attempts"]
+            self.descriptionDone = [f"given up after {lost} attempts: {said}"]
             self.build.must_reap = True
             return FAILURE
         self.descriptionDone = [f"attempt {lost + 1} of {self._most}"]
@@ -50,6 +51,11 @@ class _OrderStep(ShellMixin, BuildStep):
     def __init__(self, farm: FarmConfig, **options: Any) -> None:
         super().__init__(**self.setupShellMixin(options))
         self._farm = farm
+
+    def __repr__(self) -> str:
+        return self.name
+
+    __str__ = __repr__
 
 
 class Work(_OrderStep):
@@ -88,7 +94,11 @@ class Work(_OrderStep):
             self.build.must_reap = True
             self.descriptionDone = ["stopped: it was silent, or took, too long"]
         elif results == FAILURE:
-            self.descriptionDone = [units.one_line(f"exit {command.rc}: {listener.last}")[:300]]
+            said = units.one_line(f"exit {command.rc}: {listener.last}")[:300]
+            self.descriptionDone = [said]
+            if "job" in self.build.getProperties() and units.is_machines_fault(command.rc):
+                self._keep(FAULT, said)
+                return RETRY
         return self._take(listener) if results == SUCCESS else results
 
     def _take(self, listener: Listener) -> int:

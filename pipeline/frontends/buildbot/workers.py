@@ -1,5 +1,6 @@
 """The workers of ``farm.toml``, and which of them is given which job."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from buildbot.util import datetime2epoch
 from pipeline.farm import units
 from pipeline.farm.settings import WORKER_FILE, MasterSettings, secret
 from pipeline.frontends.buildbot import pacing
+from pipeline.frontends.buildbot.builds import FAULT
 from pipeline.frontends.buildbot.deferring import deferred
 from pipeline.frontends.buildbot.orders import job_of
 from pipeline.model.configs import Config
@@ -21,14 +23,14 @@ from pipeline.model.farm import (
     PreparedJob,
 )
 
-COORDINATOR: Final = "coordinator"
-"""The worker in the master's process, which does nothing but wait for units."""
 RELEASES_AT_A_TIME: Final = 8
+COORDINATORS: Final = tuple(f"coordinator-{number + 1}" for number in range(RELEASES_AT_A_TIME))
+"""Workers in the master's process that wait for units; a worker does a builder's builds in turn."""
 
 
 def make_workers(settings: MasterSettings, farm: FarmConfig) -> list[Any]:
-    """Return the workers of ``farm.toml``, and the one in this process that does fan-outs."""
-    found = [worker.LocalWorker(COORDINATOR, max_builds=RELEASES_AT_A_TIME)]
+    """Return the workers of ``farm.toml``, and those in this process that do fan-outs."""
+    found = [worker.LocalWorker(name, max_builds=1) for name in COORDINATORS]
     return found + [_worker(settings, name, row) for name, row in farm.workers.items()]
 
 
@@ -113,21 +115,33 @@ class Fit:
     async def next_worker(self, builder: Any, candidates: list[Any], request: Any) -> Any:
         """Return who is asked first, or None to wait for who had it before (``nextWorker``)."""
         by_name = {candidate.worker.workername: candidate for candidate in candidates}
-        previous, ended = await _previous_worker(builder.master, request.id)
-        if previous is not None and previous not in by_name:
-            there = any(found.worker.workername == previous for found in builder.workers)
-            wait = ended + self.farm.rejoin_seconds - builder.master.reactor.seconds()
-            if previous in self.farm.workers and not there and wait > 0:
-                again = builder.botmaster.maybeStartBuildsForBuilder
-                builder.master.reactor.callLater(wait + 0.1, again, builder.name)
-                return None
+        last = await _previous(builder.master, request.id)
+        wait = last.ended + self.farm.rejoin_seconds - builder.master.reactor.seconds()
+        if wait > 0 and self._is_worth_waiting(builder, last, by_name):
+            again = builder.botmaster.maybeStartBuildsForBuilder
+            builder.master.reactor.callLater(wait + 0.1, again, builder.name)
+            return None
         ranked = [
             units.Candidate(name, self.farm.workers[name], _busy(candidate.worker))
             for name, candidate in by_name.items()
             if name in self.farm.workers
         ]
-        best = units.best(job_of(request.properties), ranked, previous)
+        faulty = last.worker if last.is_faulty else None
+        best = units.best(job_of(request.properties), ranked, last.worker, faulty)
         return None if best is None else by_name[best]
+
+    def _is_worth_waiting(self, builder: Any, last: "_Previous", by_name: Collection[str]) -> bool:
+        """Whether a better worker may soon be there than those that are free now.
+
+        One that was lost may come back to its work; one that was not fit is not asked again while
+        another could be.
+        """
+        if last.worker not in self.farm.workers:
+            return False
+        there = {found.worker.workername for found in builder.workers}
+        if last.is_faulty:
+            return set(by_name) == {last.worker} and there > {last.worker}
+        return last.worker not in there
 
     def lacking(self, builder: Any, job: PreparedJob | None) -> str | None:
         """Return why no worker that is there could do a request, or None if one could.
@@ -150,14 +164,27 @@ def _busy(found: Any) -> int:
     return sum(place.isBusy() for place in found.workerforbuilders.values())
 
 
+@dataclass(frozen=True)
+class _Previous:
+    """Who had a request last, when that ended (seconds since 1970), and whether it was not fit."""
+
+    worker: str | None
+    ended: float
+    is_faulty: bool = False
+
+
 @deferred
-async def _previous_worker(master: Any, request: int) -> tuple[str | None, float]:
-    """Return who had a request last, and when that ended (seconds since 1970)."""
+async def _previous(master: Any, request: int) -> _Previous:
     builds = await master.data.get(("buildrequests", request, "builds"))
     if not builds:
-        return None, 0.0
+        return _Previous(None, 0.0)
     last = max(builds, key=lambda build: build["buildid"])
     found = await master.data.get(("workers", last["workerid"]))
+    properties = await master.data.get(("builds", last["buildid"], "properties"))
     ended = last["complete_at"]
     now = master.reactor.seconds()
-    return found and found["name"], now if ended is None else datetime2epoch(ended)
+    return _Previous(
+        worker=found and found["name"],
+        ended=now if ended is None else datetime2epoch(ended),
+        is_faulty=FAULT in properties,
+    )
