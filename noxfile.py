@@ -106,6 +106,13 @@ def release(session: nox.Session) -> None:
     pipeline(session, "release")
 
 
+@nox.session(tags=["farm"])
+def farm(session: nox.Session) -> None:
+    """Run a whole farm on this machine: a master with its pages, a signer, two workers."""
+    install(session, extra="farm")
+    session.run(*PIPELINE, "farm", *session.posargs)
+
+
 @nox.session(tags=["published"])
 def status(session: nox.Session) -> None:
     """Show where every release and channel stands, and the next safe command."""
@@ -163,6 +170,7 @@ def lint(session: nox.Session) -> None:
     session.run("codespell")
     session.run("lint-imports", "--no-cache", silent=True)
     session.run(*PIPELINE, "schemas", "--check")
+    session.run(*PIPELINE, "workflows", "--check")
 
 
 @nox.session(tags=["check"])
@@ -200,6 +208,12 @@ def bench(session: nox.Session) -> None:
 def schemas(session: nox.Session) -> None:
     """Write the JSON Schemas of the configuration from the models."""
     pipeline(session, "schemas")
+
+
+@nox.session(tags=["update"])
+def workflows(session: nox.Session) -> None:
+    """Write the workflows of hosted CI from the plan."""
+    pipeline(session, "workflows")
 
 
 @nox.session(tags=["update"])

@@ -33,6 +33,7 @@ from pipeline.model.configs import (
 from pipeline.model.debian import DistributionsFile
 from pipeline.model.farm import FarmConfig
 from pipeline.model.homebrew import TapConfig
+from pipeline.model.hosted import HostedConfig
 from pipeline.model.platforms import Platform
 
 M = TypeVar("M", bound=BaseModel)
@@ -43,14 +44,20 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "platforms": PlatformsFile,
     "channels": ChannelsFile,
     "distributions": DistributionsFile,
-    "farm": FarmConfig,
 }
-"""The files that are not interpreters; each other ``*.toml`` is one interpreter."""
+"""The files that every command reads."""
+
+ELSEWHERE: Final[dict[str, type[BaseModel]]] = {"farm": FarmConfig, "hosted": HostedConfig}
+"""Files that only work on other machines needs; each other ``*.toml`` is one interpreter."""
 
 WITHOUT_CPYEXT: Final = "--withoutmod-cpyext"
 CPYEXT_COLLECTOR: Final = "incminimark"
 
-SCHEMAS: Final[dict[str, type[BaseModel]]] = {**TABLES, "interpreter": InterpreterConfig}
+SCHEMAS: Final[dict[str, type[BaseModel]]] = {
+    **TABLES,
+    **ELSEWHERE,
+    "interpreter": InterpreterConfig,
+}
 
 
 def load_config(root: Path) -> Config:
@@ -84,6 +91,15 @@ def load_farm(root: Path) -> FarmConfig:
     return _read(root / "farm.toml", FarmConfig)
 
 
+def load_hosted(root: Path) -> HostedConfig:
+    """Read ``hosted.toml`` in *root*; what builds without hosted CI does not need it.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or does not fit its schema.
+    """
+    return _read(root / "hosted.toml", HostedConfig)
+
+
 def json_schemas() -> dict[str, bytes]:
     """Return the JSON Schema of every kind of file, by file name."""
     return {
@@ -95,7 +111,7 @@ def json_schemas() -> dict[str, bytes]:
 def _read_interpreters(root: Path) -> dict[str, InterpreterConfig]:
     found = {}
     for path in sorted(root.glob("*.toml")):
-        if path.stem in TABLES:
+        if path.stem in TABLES or path.stem in ELSEWHERE:
             continue
         interpreter = _read(path, InterpreterConfig)
         if interpreter.interpreter != path.stem:

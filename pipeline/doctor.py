@@ -38,13 +38,13 @@ PACKAGES: Final = (
     "binfmt-support",
     "ca-certificates",
     "debian-archive-keyring",
-    "docker.io",
     "git",
     "gnupg",
     "gpgv",
     "mmdebstrap",
     "qemu-user-static",
 )
+ENGINE_PACKAGE: Final = "docker.io"
 APT: Final = Tool(program="apt-get", purpose="install packages (Debian or Ubuntu)", package="apt")
 SERVICE: Final = Tool(program="systemctl", purpose="start the engine", package="systemd")
 MOUNT: Final = Tool(program="mount", purpose="mount binfmt_misc", package="mount")
@@ -59,9 +59,15 @@ TOOLS: Final = (
 )
 
 
-def diagnose(ctx: Context, channel: ChannelConfig) -> tuple[CheckResult, ...]:
-    """Run every check."""
-    checks: tuple[Callable[[], CheckResult | Iterator[CheckResult]], ...] = (
+Check = Callable[[], CheckResult | Iterator[CheckResult]]
+
+
+def diagnose(ctx: Context, channel: ChannelConfig | None) -> tuple[CheckResult, ...]:
+    """Run every check; without a *channel* those that work needs which is signed elsewhere."""
+    publishing: tuple[Check, ...] = ()
+    if channel is not None:
+        publishing = (lambda: _key(ctx, channel), lambda: check_stores(ctx, channel))
+    checks: tuple[Check, ...] = (
         lambda: check_engine(ctx.config, ctx.engine),
         lambda: _disk(ctx),
         lambda: _tools(ctx),
@@ -69,8 +75,7 @@ def diagnose(ctx: Context, channel: ChannelConfig) -> tuple[CheckResult, ...]:
         lambda: _emulation(ctx),
         lambda: _engines_elsewhere(ctx),
         lambda: _clock(ctx),
-        lambda: _key(ctx, channel),
-        lambda: check_stores(ctx, channel),
+        *publishing,
     )
     results: list[CheckResult] = []
     for check in checks:
@@ -111,7 +116,10 @@ def provision(ctx: Context) -> None:
 
 
 def _install_packages(ctx: Context) -> None:
-    missing = [name for name in PACKAGES if not _is_installed(ctx, name)]
+    # Docker's own packages of the engine, where those are, cannot be installed beside Debian's.
+    engine = () if _engine_answers(ctx) else (ENGINE_PACKAGE,)
+    wanted = sorted((*PACKAGES, *engine))
+    missing = [name for name in wanted if not _is_installed(ctx, name)]
     with ctx.console.step("install packages") as step:
         if not missing:
             step.skip("all are installed")

@@ -65,8 +65,19 @@ def ready_environment(ctx: Context, name: str, placement: Placement) -> Environm
     with ctx.console.step(f"environment {name} for {_shown(placement)}") as step:
         image_id = _image(ctx, name, placement, step)
         environment = _described(ctx, name, placement, image_id)
-    write_atomically(_record_path(ctx, name, placement), pretty_json(environment))
+    record_environment(ctx, placement, environment)
     return environment
+
+
+def record_environment(ctx: Context, placement: Placement, environment: Environment) -> None:
+    """Remember an environment whose image the engine holds."""
+    path = _record_path(ctx, environment.name, placement)
+    write_atomically(path, pretty_json(environment))
+
+
+def recipe_key(ctx: Context, name: str, placement: Placement) -> str:
+    """Return the digest of everything that an environment's image is built from."""
+    return content_key(name, VERSION, **environment_recipe(ctx, name, placement))
 
 
 def _worker(ctx: Context, name: str) -> Environment:
@@ -121,8 +132,7 @@ def _arguments(ctx: Context, name: str, placement: Placement) -> dict[str, str]:
 
 
 def _record_path(ctx: Context, name: str, placement: Placement) -> Path:
-    recipe = environment_recipe(ctx, name, placement)
-    return ctx.work.path("cache", "environments", f"{content_key(name, VERSION, **recipe)}.json")
+    return ctx.work.path("cache", "environments", f"{recipe_key(ctx, name, placement)}.json")
 
 
 def _dockerfile(ctx: Context, name: str) -> bytes:

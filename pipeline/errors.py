@@ -5,7 +5,7 @@ The runner adds the stage and the identifier once, so messages do not repeat the
 
 Exit codes: 2 the command line, 3 several jobs failed, 10-19 input, 20-29 machine, 30-39 translation
 and packaging, 40-49 verification, 50-59 signing, 60-69 publication, 70-79 the work directory,
-130 an interrupt.
+80-89 the farm, 130 an interrupt.
 """
 
 from collections.abc import Sequence
@@ -102,6 +102,31 @@ class PlatformError(PipelineError):
     """A platform cannot be built on this worker."""
 
     exit_code = 25
+
+
+class FarmExtraError(PipelineError):
+    """What the farm runs on is not installed."""
+
+    exit_code = 26
+
+    def __init__(self, package: str, *, python: str) -> None:
+        super().__init__(
+            f"{python} has no {package}, which the farm runs on. In a checkout: "
+            "uv sync --extra farm; elsewhere: pip install 'rpython-pipeline[farm]'. nox -s farm "
+            "does it by itself."
+        )
+
+
+class DialError(PipelineError):
+    """A worker cannot reach its master, or the master is not who it should be."""
+
+    exit_code = 27
+
+
+class FarmStartError(PipelineError):
+    """A part of a farm on this machine does not start, or does not stay."""
+
+    exit_code = 28
 
 
 class TranslationError(PipelineError):
@@ -246,6 +271,48 @@ class RecordError(PipelineError):
     """A stage's record in the work directory cannot be read."""
 
     exit_code = 71
+
+
+class DiskFullError(PipelineError):
+    """There is no space left where something is to be written."""
+
+    exit_code = 73
+
+
+class DetachedError(PipelineError):
+    """Work apart from its caller cannot be started, or ended without saying how."""
+
+    exit_code = 74
+
+
+class FarmError(PipelineError):
+    """A farm cannot be reached, or does not answer as one."""
+
+    exit_code = 80
+
+
+class FarmLoginError(FarmError):
+    """A farm does not let this user in, or nobody may log in there safely."""
+
+    exit_code = 81
+
+
+class ClaimError(PipelineError):
+    """What a worker says it made is not what the plan asks for, or not what it handed over."""
+
+    exit_code = 82
+
+
+class UnitFailedError(PipelineError):
+    """A worker could not do its part of a run."""
+
+    exit_code = 83
+
+
+class RunError(PipelineError):
+    """A run is not known in the hand-over store, or is another one than is asked for."""
+
+    exit_code = 84
 
 
 class JobsFailedError(PipelineError):

@@ -203,6 +203,25 @@ def selected_interpreters(config: Config, selection: Selection) -> tuple[Interpr
     )
 
 
+def split_names(
+    config: Config, names: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return which *names* are interpreters, and which are single jobs (``demo-linux-x86_64``).
+
+    Raises:
+        UnknownNameError: one is neither.
+    """
+    jobs = {
+        naming.identifier(interpreter, platform): (interpreter, platform)
+        for interpreter in config.interpreters
+        for platform in config.platforms
+    }
+    interpreters = tuple(name for name in names if name not in jobs)
+    for name in interpreters:
+        known("interpreter", name, config.interpreters, where="command line")
+    return interpreters, tuple(jobs[name] for name in names if name in jobs)
+
+
 class Workers(BaseModel, frozen=True):
     """The machine that runs the pipeline, and those whose engines do single platforms' work."""
 

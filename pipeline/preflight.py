@@ -25,21 +25,21 @@ ANSWER: Final = 42
 PROGRAM: Final = f"int main(void) {{ return {ANSWER}; }}"
 
 
-def require_fit(ctx: Context, job: Job) -> None:
-    """Refuse to begin *job* on an engine that cannot finish it.
+def require_fit(ctx: Context, job: Job, *, translates: bool) -> None:
+    """Refuse to begin *job* on an engine that cannot finish it; only translating takes memory.
 
     Raises:
         PreflightError: it has too little memory, or programs of the job's platforms do not run.
         EngineUnavailableError: it does not answer.
     """
-    problems = tuple(_problems(ctx.engine.info(), job))
+    memory = job.interpreter.translation.memory * GIB if translates else 0
+    problems = tuple(_problems(ctx.engine.info(), job, memory))
     if problems:
         msg = f"this cannot be done here: {' '.join(problems)}"
         raise PreflightError(msg)
 
 
-def _problems(engine: EngineInfo, job: Job) -> Iterator[str]:
-    memory = job.interpreter.translation.memory * GIB
+def _problems(engine: EngineInfo, job: Job, memory: int) -> Iterator[str]:
     if engine.memory < memory:
         yield (
             f"translating {job.interpreter.interpreter} needs {memory // GIB} GiB of memory, the "
@@ -58,8 +58,18 @@ def emulator_is_ready(platform: Platform) -> bool:
 
     With flag F the kernel keeps the emulator open, so containers need not have it.
     """
+    return _is_ready(BINFMT / str(platform.emulator))
+
+
+def ready_emulators() -> tuple[str, ...]:
+    """Return the names of all of this kernel's emulators that work in containers too."""
+    rules = sorted(BINFMT.glob("qemu-*")) if BINFMT.is_dir() else []
+    return tuple(path.name for path in rules if _is_ready(path))
+
+
+def _is_ready(rule: Path) -> bool:
     try:
-        text = (BINFMT / str(platform.emulator)).read_text(encoding="ascii")
+        text = rule.read_text(encoding="ascii")
     except OSError:
         return False
     return text.startswith("enabled") and "F" in text.partition("flags: ")[2].split("\n")[0]

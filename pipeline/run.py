@@ -1,13 +1,15 @@
 """Runs a plan: every job, then every release whose jobs all passed; failures are gathered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from pipeline.effects.context import Context
 from pipeline.errors import JobsFailedError, PipelineError
 from pipeline.model.ledger import Published, last_nightly
 from pipeline.plan import (
+    Job,
     Plan,
     ReleasePlan,
     Selection,
@@ -55,16 +57,23 @@ def plan_for(ctx: Context, selection: Selection, workers: Workers) -> Plan:
     return make_plan(ctx.config, selection, sources, workers)
 
 
-def run_plan(ctx: Context, plan: Plan, channel: OpenChannel, last: Stage) -> Outcome:
+def run_plan(
+    ctx: Context,
+    plan: Plan,
+    channel: OpenChannel,
+    last: Stage,
+    failed: Mapping[str, PipelineError] = MappingProxyType({}),
+) -> Outcome:
     """Run *plan* up to the stage *last*.
 
     Independent jobs all run, also when one fails. A release with a failed job is not signed,
-    unless that is of a platform which the channel can do without.
+    unless that is of a platform which the channel can do without. Jobs that have *failed*
+    elsewhere, by identifier, are not run here.
 
     Raises:
         PipelineError: the one failure, or a JobsFailedError that lists them all.
     """
-    run = _Run(ctx=ctx, channel=channel, last=last)
+    run = _Run(ctx=ctx, channel=channel, last=last, failed=failed)
     for release in plan.releases:
         with run.gathered():
             run.release(release)
@@ -77,6 +86,20 @@ def run_plan(ctx: Context, plan: Plan, channel: OpenChannel, last: Stage) -> Out
     )
 
 
+def unchanged_nightly(
+    channel: OpenChannel, release: ReleasePlan, input_key: Callable[[], str | None]
+) -> Published | None:
+    """Return the last nightly if it was made from the same inputs, which *input_key* tells.
+
+    Also where that was yanked: what is wrong must not come back under another name.
+    """
+    if release.channel != "nightly":
+        return None
+    state = read_ledger(channel.store, channel.notary).state
+    last = last_nightly(state, release.interpreter.interpreter)
+    return None if last is None or last.input_key != input_key() else last
+
+
 @dataclass(kw_only=True)
 class _Run:
     """What a run has come to so far."""
@@ -84,6 +107,7 @@ class _Run:
     ctx: Context
     channel: OpenChannel
     last: Stage
+    failed: Mapping[str, PipelineError]
     jobs: list[JobOutcome] = field(default_factory=list)
     releases: list[ReleaseOutcome] = field(default_factory=list)
     failures: list[PipelineError] = field(default_factory=list)
@@ -107,7 +131,7 @@ class _Run:
         finished: list[JobOutcome] = []
         for job in release.jobs:
             with self.gathered(job.identifier):
-                finished.append(make_job(self.ctx, job, self.last))
+                finished.append(self._job(job))
         self.jobs += finished
         if not _signs(self.last):
             return
@@ -118,16 +142,18 @@ class _Run:
             made = make_release(self.ctx, whole, tuple(finished), self.channel, self.last)
             self.releases.append(made)
 
-    def _is_unchanged(self, release: ReleasePlan) -> bool:
-        """Whether the last nightly was made from the same inputs; that is noted then.
+    def _job(self, job: Job) -> JobOutcome:
+        failure = self.failed.get(job.identifier)
+        if failure is not None:
+            raise failure
+        return make_job(self.ctx, job, self.last)
 
-        Also where that was yanked: what is wrong must not come back under another name.
-        """
-        if release.channel != "nightly" or not _signs(self.last):
+    def _is_unchanged(self, release: ReleasePlan) -> bool:
+        """Whether the last nightly was made from the same inputs; that is noted then."""
+        if not _signs(self.last):
             return False
-        state = read_ledger(self.channel.store, self.channel.notary).state
-        last = last_nightly(state, release.interpreter.interpreter)
-        if last is None or last.input_key != self._input_key(release):
+        last = unchanged_nightly(self.channel, release, lambda: self._input_key(release))
+        if last is None:
             return False
         self.unchanged.append((release.release, last))
         if self.last is Stage.PROJECTIONS:

@@ -5,7 +5,7 @@ there is complete, so a stage is run only if its key is new: that is resume, cac
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,7 +21,7 @@ from pipeline.distribute.image import runner as image_stage
 from pipeline.effects.context import Context, StageOutput
 from pipeline.effects.files import write_record
 from pipeline.environment import ready_environment, recorded_environment
-from pipeline.errors import PipelineError
+from pipeline.errors import ClaimError, PipelineError
 from pipeline.install import runner as install_stage
 from pipeline.model.artifacts import Artifact
 from pipeline.model.base import content_key
@@ -166,7 +166,7 @@ class ReleaseOutcome:
 def make_job(ctx: Context, job: Job, last: Stage) -> JobOutcome:
     """Run a job's stages up to *last*; finished ones are taken as they are."""
     ctx = ctx.for_platform(job.platform.identifier)
-    outcome = JobOutcome(job=job, source=_source(ctx, job))
+    outcome = JobOutcome(job=job, source=make_source(ctx, job))
     if not _reaches(last, Stage.TRANSLATE):
         return outcome
     translation = _translate(ctx, job, outcome.source)
@@ -204,13 +204,35 @@ def input_key(ctx: Context, release: ReleasePlan) -> str | None:
     for job in release.jobs:
         its = ctx.for_platform(job.platform.identifier)
         try:
-            source = _source(its, job)
-            environment = _translation_environment(its, job)
+            keys[job.identifier] = planned(its, job, _translation_environment(its, job)).inputs
         except NotFinished:
             return None
-        key = _translation_key(its, job, source.record, environment)
-        keys[job.identifier] = package_stage.input_key(its, job, key, environment.digest)
+    return release_key(keys)
+
+
+def release_key(keys: Mapping[str, str]) -> str:
+    """Return the digest of a release's inputs from its jobs' ``inputs``, by identifier."""
     return package_stage.release_input_key(keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """What is known of a job before it is translated: its source, and two keys.
+
+    ``translation`` is the key of its translation, ``inputs`` that of all that decides its archives.
+    """
+
+    source: Done[SourceTree]
+    translation: str
+    inputs: str
+
+
+def planned(ctx: Context, job: Job, environment: Environment) -> PlannedJob:
+    """Return what *job* will be, in the *environment* that it is translated in."""
+    source = make_source(ctx, job)
+    key = _translation_key(ctx, job, source.record, environment)
+    inputs = package_stage.input_key(ctx, job, key, environment.digest)
+    return PlannedJob(source=source, translation=key, inputs=inputs)
 
 
 def make_release(
@@ -275,7 +297,8 @@ def _more(jobs: tuple[JobOutcome, ...], sources: tuple[Artifact, ...]) -> sign_s
     )
 
 
-def _source(ctx: Context, job: Job) -> Done[SourceTree]:
+def make_source(ctx: Context, job: Job) -> Done[SourceTree]:
+    """Return a job's source, packed now if there is none under its key."""
     with _located(Stage.SOURCE, job.interpreter.interpreter):
         inputs = source_stage.source_inputs(ctx, job)
     key = content_key(Stage.SOURCE, source_stage.VERSION, **inputs)
@@ -297,7 +320,7 @@ def _translation_key(ctx: Context, job: Job, source: SourceTree, environment: En
 def _translation_environment(ctx: Context, job: Job) -> Environment:
     with _located(Stage.TRANSLATE, job.identifier):
         if not ctx.dry_run:
-            require_fit(ctx, job)
+            require_fit(ctx, job, translates=True)
             return ready_environment(ctx, job.environment, job.placement)
         recorded = recorded_environment(ctx, job.environment, job.placement)
         if recorded is None:
@@ -718,15 +741,11 @@ def _once_in(
     What is known of them from earlier suffices to find a finished output, with no engine at all.
     """
     with _located(stage, job.identifier):
-        recorded = [recorded_environment(ctx, name, placement) for name in names]
-        environments = tuple(environment for environment in recorded if environment is not None)
-        if len(environments) < len(names) or not _is_finished(ctx, stage, contained, environments):
-            if ctx.dry_run:
-                raise NotFinished(stage)
-            require_fit(ctx, job)
-            environments = tuple(ready_environment(ctx, name, placement) for name in names)
-            if stage is Stage.TRANSLATE:
-                require_runnable(ctx, job, environments[0])
+        claimed = ctx.claimed.get(job.identifier, {}).get(stage)
+        if claimed is None:
+            environments = _environments(ctx, stage, job, names, placement, contained)
+        else:
+            environments = _claimed(ctx, stage, names, contained, claimed)
         key = contained.key(environments)
     return _once(
         ctx,
@@ -736,6 +755,52 @@ def _once_in(
         contained.model,
         lambda output: contained.run(environments, output),
     )
+
+
+def _environments(
+    ctx: Context,
+    stage: Stage,
+    job: Job,
+    names: tuple[str, ...],
+    placement: Placement,
+    contained: Contained[R],
+) -> tuple[Environment, ...]:
+    """Return a stage's environments: as they are known if it is finished, else ready for work."""
+    recorded = [recorded_environment(ctx, name, placement) for name in names]
+    environments = tuple(environment for environment in recorded if environment is not None)
+    if len(environments) == len(names) and _is_finished(ctx, stage, contained, environments):
+        return environments
+    if ctx.dry_run:
+        raise NotFinished(stage)
+    require_fit(ctx, job, translates=stage is Stage.TRANSLATE)
+    environments = tuple(ready_environment(ctx, name, placement) for name in names)
+    if stage is Stage.TRANSLATE:
+        require_runnable(ctx, job, environments[0])
+    return environments
+
+
+def _claimed(
+    ctx: Context,
+    stage: Stage,
+    names: tuple[str, ...],
+    contained: Contained[R],
+    claimed: tuple[Environment, ...],
+) -> tuple[Environment, ...]:
+    """Return the environments that a worker says a stage ran in, if that is what was taken over.
+
+    Raises:
+        ClaimError: what was taken over is not what these environments would have made.
+    """
+    by_name = {environment.name: environment for environment in claimed}
+    if set(names) == set(by_name):
+        environments = tuple(by_name[name] for name in names)
+        if _is_finished(ctx, stage, contained, environments):
+            return environments
+    msg = (
+        "what the worker handed over does not have the key that this stage has here: it ran other "
+        "code, another configuration or another source. Give it the revision that the run has."
+    )
+    raise ClaimError(msg)
 
 
 def _is_finished(

@@ -13,6 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 ROOT: Final = Path(__file__).parents[1]
 TEMPLATES: Final = (ROOT / "packaging", ROOT / "dockerfiles")
 
+WORKFLOWS: Final = "workflows/"
+"""Where templates have ``<% %>`` and ``<%= %>``, since braces are GitHub's own in workflows."""
+
 
 def rendered(template: str, values: Mapping[str, object]) -> str:
     """Return a template filled in, by its path below one of the directories.
@@ -20,7 +23,9 @@ def rendered(template: str, values: Mapping[str, object]) -> str:
     A name that it lacks is an error. What a page says is escaped. Other templates have filters
     that write a string as a literal: ``quoted`` for shells, ``ruby``, ``nix`` and ``recipe``.
     """
-    return _environment().get_template(template).render(values)
+    of_workflows = template.startswith(WORKFLOWS)
+    environment = _workflow_environment() if of_workflows else _environment()
+    return environment.get_template(template).render(values)
 
 
 def ruby_string(text: str) -> str:
@@ -88,3 +93,15 @@ def _environment() -> Environment:
         "recipe": recipe_string,
     }
     return environment
+
+
+@cache
+def _workflow_environment() -> Environment:
+    return _environment().overlay(
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<%=",
+        variable_end_string="%>",
+        comment_start_string="<%#",
+        comment_end_string="%>",
+    )

@@ -8,6 +8,7 @@ from typing import Final
 
 from pipeline import tables
 from pipeline.bootstrap import with_bootstraps
+from pipeline.cli.handing import add_claims, add_hand_over, add_worker, do_collect, do_unit
 from pipeline.cli.options import (
     Verbs,
     add_channel,
@@ -17,8 +18,10 @@ from pipeline.cli.options import (
     add_verb,
 )
 from pipeline.cli.ports import chosen_channel, make_context, open_channel, workers_for
-from pipeline.config import json_schemas, known, load_config
+from pipeline.cli.submitting import add_farm_options, on_farm, submit
+from pipeline.config import json_schemas, load_config
 from pipeline.doctor import diagnose, provision, require_healthy
+from pipeline.effects.clock import utc_now
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.effects.files import write_atomically
@@ -26,7 +29,7 @@ from pipeline.errors import ConfigError
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Channel, Config
 from pipeline.model.versions import InterpreterVersion
-from pipeline.plan import Plan, Selection
+from pipeline.plan import Plan, Selection, split_names
 from pipeline.run import plan_for, run_plan
 from pipeline.stages import Stage
 
@@ -60,6 +63,8 @@ def _add_release_verbs(verbs: Verbs) -> None:
         parser = add_verb(verbs, channel, summary, run_stages)
         add_selection(parser, channel=channel)
         add_dry_run(parser, "show what would be done, and do nothing")
+        add_hand_over(parser)
+        add_claims(parser)
         parser.add_argument(
             "--provision",
             action="store_true",
@@ -71,6 +76,7 @@ def _add_release_verbs(verbs: Verbs) -> None:
                 action="store_true",
                 help="publish under the final names, but let no index offer it until `promote`",
             )
+        add_farm_options(parser)
         parser.set_defaults(last=Stage.PROJECTIONS)
 
 
@@ -80,6 +86,8 @@ def _add_stage_verbs(verbs: Verbs) -> None:
         parser = add_verb(verbs, stage, text, run_stages)
         add_selection(parser, channel=None)
         add_dry_run(parser, "show what would be done, and do nothing")
+        add_hand_over(parser)
+        add_worker(parser)
         parser.set_defaults(last=stage, provision=False)
 
 
@@ -107,31 +115,21 @@ def _add_doctor(verbs: Verbs) -> None:
         action="store_true",
         help="install and start what is missing (root on Debian or Ubuntu)",
     )
+    parser.add_argument(
+        "--builder",
+        action="store_true",
+        help="check only what work needs that is signed and published elsewhere: no key, no store",
+    )
 
 
 def _selection(config: Config, arguments: argparse.Namespace, today: date) -> Selection:
-    """Read names, each an interpreter or an identifier like ``demo-linux-x86_64``."""
-    interpreters, identified = [], []
-    for name in arguments.names:
-        found = next(
-            (
-                (interpreter, row)
-                for interpreter in config.interpreters
-                for row in config.platforms
-                if name == f"{interpreter}-{row}"
-            ),
-            None,
-        )
-        if found is None:
-            known("interpreter", name, config.interpreters, where="command line")
-            interpreters.append(name)
-        else:
-            identified.append(found)
+    """Return what the command line selects."""
+    interpreters, identified = split_names(config, arguments.names)
     return Selection(
         channel=arguments.channel,
-        interpreters=tuple(interpreters),
+        interpreters=interpreters,
         platforms=tuple(arguments.platform),
-        identified=tuple(identified),
+        identified=identified,
         version=arguments.interpreter_version,
         source=str(arguments.source.absolute()) if arguments.source else None,
         mode=arguments.mode,
@@ -153,6 +151,13 @@ def _plan(ctx: Context, arguments: argparse.Namespace, machine: str) -> Plan:
 
 def run_stages(arguments: argparse.Namespace, console: Console) -> int:
     """Run the stages up to ``arguments.last`` of what the command line selects."""
+    if getattr(arguments, "run_name", None) is not None:
+        is_whole = arguments.last is Stage.PROJECTIONS
+        return (do_collect if is_whole else do_unit)(arguments, console)
+    if on_farm(arguments):
+        config = load_config(arguments.configs.absolute())
+        selection = _selection(config, arguments, utc_now().date())
+        return submit(arguments, config, selection, console)
     ctx = make_context(arguments, console)
     with ctx.work.locked():
         if arguments.provision and not ctx.dry_run:
@@ -247,7 +252,8 @@ def _run_doctor(arguments: argparse.Namespace, console: Console) -> int:
     ctx = make_context(arguments, console)
     if arguments.provision:
         provision(ctx)
-    results = diagnose(ctx, chosen_channel(ctx.config, arguments))
+    channel = None if arguments.builder else chosen_channel(ctx.config, arguments)
+    results = diagnose(ctx, channel)
     tables.show_diagnosis(console, results)
     require_healthy(results)
     return 0

@@ -1,9 +1,11 @@
 """The command line: one function per verb, errors become exit codes here and nowhere else."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
@@ -11,15 +13,20 @@ from typing import Final, TextIO
 from pipeline.cli.bisecting import add_bisect
 from pipeline.cli.building import add_building_verbs
 from pipeline.cli.changing import add_changing_verbs
+from pipeline.cli.farming import add_farming_verbs
+from pipeline.cli.handing import add_hand_over_policy, add_prepare
 from pipeline.cli.installing import add_install_check
+from pipeline.cli.options import INTERRUPTED
 from pipeline.cli.pruning import add_prune
 from pipeline.cli.publishing import add_publishing_verbs
 from pipeline.cli.standing import add_status
+from pipeline.cli.workflows import add_workflow_verbs
+from pipeline.cli.working import add_working_verbs
 from pipeline.effects.console import Console
-from pipeline.errors import PipelineError
+from pipeline.errors import DiskFullError, PipelineError
 
-INTERRUPTED: Final = 130
 BUG: Final = 99
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,16 +38,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.where}: " if error.where else ""
         console.fail(f"error: {where}{error}")
         return error.exit_code
+    except OSError as error:
+        return _system_error(error, console)
     except KeyboardInterrupt:
         console.fail("interrupted; finished stages are kept, run the same command to go on")
         return INTERRUPTED
-    except BrokenPipeError:
-        if _is_open(sys.stdout):
-            return _bug(console)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception:  # noqa: BLE001 - the last resort: a bug of ours is reported as one
         return _bug(console)
+
+
+def _system_error(error: OSError, console: Console) -> int:
+    if isinstance(error, BrokenPipeError):
+        return _reader_left(console)
+    return _disk_full(error, console) if error.errno in NO_SPACE else _bug(console)
+
+
+def _reader_left(console: Console) -> int:
+    if _is_open(sys.stdout):
+        return _bug(console)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _disk_full(error: OSError, console: Console) -> int:
+    where = error.filename or tempfile.gettempdir()
+    console.fail(
+        f"error: {where}: {error.strerror}. Make room there, or name another place with --work and "
+        "the variable TMPDIR, and run the same command; finished stages are kept."
+    )
+    return DiskFullError.exit_code
 
 
 def _is_open(stream: TextIO) -> bool:
@@ -74,10 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     add_building_verbs(verbs)
+    add_prepare(verbs)
+    add_hand_over_policy(verbs)
     add_install_check(verbs)
     add_changing_verbs(verbs)
     add_prune(verbs)
     add_publishing_verbs(verbs)
     add_status(verbs)
     add_bisect(verbs)
+    add_working_verbs(verbs)
+    add_farming_verbs(verbs)
+    add_workflow_verbs(verbs)
     return parser

@@ -12,6 +12,7 @@ from pipeline.model.platforms import Mode
 from pipeline.model.versions import InterpreterVersion
 
 NATIVE: Final = "native"
+INTERRUPTED: Final = 130
 LONGEST_REASON: Final = 1000
 LARGEST_PORT: Final = 65535
 

@@ -23,6 +23,7 @@ from pipeline.effects.process import ProcessRunner
 from pipeline.effects.public import HttpView
 from pipeline.effects.registry import HttpRegistry
 from pipeline.effects.registry_login import credentials_for
+from pipeline.effects.retry import PATIENT
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, DestinationError
 from pipeline.model.configs import ChannelConfig, Config, GithubConfig
@@ -82,13 +83,14 @@ def open_channel(ctx: Context, config: ChannelConfig, arguments: argparse.Namesp
     """Return a channel with its store and its mirrors open.
 
     A path on the command line is relative to the current directory, one in the configuration to
-    the work directory.
+    the work directory. A farm's run, which nobody waits beside, is more patient with servers.
     """
     root = Path.cwd() if arguments.store else ctx.work.root
+    retry = PATIENT if getattr(arguments, "run_name", None) else None
     return OpenChannel(
         config=config,
         sites=tuple(
-            Site(store=open_store(item, root), base_url=item.base_url)
+            Site(store=open_store(item, root, retry), base_url=item.base_url)
             for item in (config, *config.mirrors)
         ),
         notary=channel_notary(ctx, config.signing),

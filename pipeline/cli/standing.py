@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.cli.options import Verbs, add_examples, add_store, add_verb
 from pipeline.cli.ports import chosen_channel, make_context, reading_channel
+from pipeline.cli.submitting import add_farm_status, on_farm, show_farm
 from pipeline.effects.console import Console
 from pipeline.effects.context import Context
 from pipeline.errors import ConfigError
@@ -31,7 +32,14 @@ def add_status(verbs: Verbs) -> None:
     )
     add_key(parser)
     add_store(parser)
-    add_examples(parser, "status", "status --json --check", "status --key KEY.asc")
+    add_farm_status(parser)
+    add_examples(
+        parser,
+        "status",
+        "status --json --check",
+        "status --key KEY.asc",
+        "status --farm https://farm.example.org --follow",
+    )
 
 
 def add_key(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +61,8 @@ def key_notary(ctx: Context, path: Path) -> KeyFileNotary:
 
 
 def _run_status(arguments: argparse.Namespace, console: Console) -> int:
+    if on_farm(arguments):
+        return show_farm(arguments, console)
     ctx = make_context(arguments, console)
     found = [_status(ctx, arguments, channels) for channels in _by_store(_channels(ctx, arguments))]
     if arguments.json:

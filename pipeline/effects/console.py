@@ -8,17 +8,69 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 Clock = Callable[[], float]
 
 WIDEST: Final = 1000
 WORTH_TELLING: Final = 5.0
+REFRESHES: Final = 2.0  # a second
+AROUND_ROWS: Final = 4  # lines of a moving table beside its rows: title, header, more, the cursor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What a moving table shows at one time: rows of cells, each with a style of rich's or none.
+
+    ``more`` is a last line, for what has no place.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    styles: Sequence[str]
+    more: str = ""
+
+
+Draw = Callable[[int], Frame]
+"""Gives what to show now in at most so many rows."""
+
+
+class LiveTable:
+    """A table of what goes on elsewhere. It moves on a terminal; a log has a line per change."""
+
+    def __init__(self, console: "Console", columns: Sequence[str]) -> None:
+        self._console = console
+        self._columns = columns
+        self._draw: Draw | None = None
+        self.moves = False
+
+    def show(self, draw: Draw, changes: Sequence[str]) -> None:
+        """Show from now on what *draw* gives; *changes* say in words what is new."""
+        self._draw = draw
+        for text in () if self.moves else changes:
+            self._console.line(text)
+
+    def drawn(self, lines: int) -> Group:
+        """Return what there is to see now on a terminal with so many lines."""
+        if self._draw is None:
+            return Group()
+        frame = self._draw(max(1, lines - AROUND_ROWS))
+        table = Table(box=None, pad_edge=False)
+        for column in self._columns:
+            table.add_column(escape(column), no_wrap=True)
+        for row, style in zip(frame.rows, frame.styles, strict=True):
+            table.add_row(*(escape(cell) for cell in row), style=style)
+        title, more = _cut(frame.title), _cut(frame.more)
+        return Group(title, table, more) if frame.more else Group(title, table)
 
 
 class Step:
@@ -116,8 +168,32 @@ class Console:
         wide.print(table)
 
     @contextmanager
+    def live_table(self, columns: Sequence[str]) -> Iterator[LiveTable]:
+        """Give a table that moves while the block runs, and is gone afterwards."""
+        table = LiveTable(self, columns)
+        if not self._may_move:
+            yield table
+            return
+        self._nested += 1
+        table.moves = True
+        try:
+            with Live(
+                console=self._rich,
+                get_renderable=lambda: table.drawn(self._rich.height),
+                refresh_per_second=REFRESHES,
+                transient=True,
+            ):
+                yield table
+        finally:
+            self._nested -= 1
+
+    @property
+    def _may_move(self) -> bool:
+        return self._rich.is_terminal and not self._nested and not os.environ.get("CI")
+
+    @contextmanager
     def _live(self) -> Iterator[Progress | None]:
-        if not self._rich.is_terminal or self._nested or os.environ.get("CI"):
+        if not self._may_move:
             yield None
             return
         columns = (
@@ -139,3 +215,8 @@ class Console:
             self._rich.print(f"[dim]{escape(title)}: {escape(skipped)}")
         else:
             self._rich.print(f"{how}[/] {escape(title)} ({seconds:.1f} s)")
+
+
+def _cut(text: str) -> Text:
+    """Return a line that is cut where the terminal ends."""
+    return Text(text, no_wrap=True, overflow="ellipsis")

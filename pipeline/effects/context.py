@@ -12,6 +12,7 @@ from pipeline.effects.http import HttpClient
 from pipeline.effects.process import ProcessRunner
 from pipeline.effects.public import PublicView
 from pipeline.model.configs import Config
+from pipeline.model.records import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Context:
     ``root`` is the project's directory, with ``translation_configs/``, ``dockerfiles/`` and
     ``packaging/``. ``engines`` do the work for single platforms, by identifier, ``engine`` all
     other. ``releaser`` is who publishes, for the ledger. With ``dry_run`` finished stages are
-    found, but none is run.
+    found, but none is run. ``claimed`` has, by identifier and stage, the environments of what other
+    machines made and was taken over: such a stage is finished, or the claim was wrong.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class Context:
     releaser: str
     engines: Mapping[str, Engine] = field(default_factory=dict)
     dry_run: bool = False
+    claimed: Mapping[str, Mapping[str, tuple[Environment, ...]]] = field(default_factory=dict)
 
     def for_platform(self, platform: str) -> "Context":
         """Return this context with the engine that does the work for *platform*."""

@@ -240,6 +240,15 @@ class DockerEngine:
             finally:
                 _remove(container)
 
+    def remove_containers(self) -> tuple[str, ...]:
+        """Remove all containers of this work directory, running or not; return their names."""
+        with _engine_errors(self._address):
+            ours = f"{WORKSPACE_LABEL}={self._workspace}"
+            found = self._client.containers.list(all=True, filters={"label": ours})
+            for container in found:
+                _remove(container)
+        return tuple(sorted(str(container.name) for container in found))
+
     def _clear_leftovers(self, *labels: str, keep: str | None = None) -> None:
         """Remove, once, what killed runs of this work directory left, but for the one to *keep*.
 

@@ -69,6 +69,21 @@ def write_atomically(path: Path, data: bytes, aside: Path | None = None) -> None
         file.write(data)
 
 
+def write_privately(path: Path, data: bytes) -> None:
+    """Make *path* hold *data*, all at once; only its owner can read it, at every moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL_PREFIX, delete=False) as file:
+        temporary = Path(file.name)  # made with mode 0600
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
 @contextmanager
 def new_directory(final: Path) -> Iterator[Path]:
     """Give an empty directory which becomes *final* when the block ends without an error.

@@ -43,6 +43,13 @@ class HttpStore:
                 return None
             return Stored(size=received.size, sha256=received.sha256)
 
+    def download(self, key: str, path: Path) -> Stored | None:
+        """Write all bytes under *key* to *path* and describe them, or return None."""
+        received = self._receive(key, path, LARGEST_FILE)
+        if received is None:
+            return None
+        return Stored(size=received.size, sha256=received.sha256)
+
     def sizes(self, prefix: str) -> NoReturn:
         """There is no list over HTTP."""
         msg = f"{self._base_url}/{prefix}: what is there cannot be listed over HTTP; use --store."

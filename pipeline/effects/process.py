@@ -4,11 +4,13 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -56,6 +58,15 @@ class Tool:
     package: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The files at whose end a process writes, and variables that it has on top of ours."""
+
+    stdout: Path
+    stderr: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 class Running:
     """A process that was started, and all that it starts itself."""
 
@@ -71,9 +82,18 @@ class Running:
             while chunk := os.read(stream.fileno(), CHUNK):
                 yield chunk
 
+    @property
+    def pid(self) -> int:
+        """Its number, good for as long as its end has not been asked for."""
+        return self._process.pid
+
     def wait(self) -> int:
         """Wait for its end and return its exit status."""
         return self._process.wait()
+
+    def interrupt(self) -> None:
+        """Send it what Ctrl-C sends; what it has started is for it to stop."""
+        self._process.send_signal(signal.SIGINT)
 
     @property
     def has_ended(self) -> bool:
@@ -216,6 +236,37 @@ class ProcessRunner:
             )
         return Running(tuple(argv), process)
 
+    def start_apart(
+        self, argv: Sequence[str], outputs: Outputs, *, keep: Collection[int] = (), leads: bool
+    ) -> Running:
+        """Start what may outlive this process; it inherits the descriptors to *keep*.
+
+        If it *leads* a session of its own, no terminal and no signal to this process's group
+        reaches it.
+        """
+        logger.debug("start %s", shlex.join(argv))
+        with outputs.stdout.open("ab") as out, outputs.stderr.open("ab") as err:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **outputs.environment},
+                pass_fds=tuple(keep),
+                start_new_session=leads,
+            )
+        return Running(tuple(argv), process)
+
+    def call(self, argv: Sequence[str], *, environment: Mapping[str, str]) -> int:
+        """Run *argv* with this process's own terminal; return its exit status."""
+        logger.debug("call %s", shlex.join(argv))
+        return subprocess.call(list(argv), env={**os.environ, **environment})
+
+    def become(self, argv: Sequence[str], *, without: Collection[str]) -> NoReturn:
+        """Let *argv* take this process's place, without some of its variables."""
+        logger.debug("become %s", shlex.join(argv))
+        os.execvpe(argv[0], list(argv), _inherited(without))  # noqa: S606 - no shell, on purpose
+
     def start_detached(self, argv: Sequence[str], *, log: Path) -> int:
         """Start a service that outlives this process, its output in *log*; return its pid."""
         logger.debug("start %s", shlex.join(argv))
@@ -229,6 +280,18 @@ class ProcessRunner:
                 start_new_session=True,
             )
         return process.pid
+
+
+def session_members(session: int) -> tuple[int, ...]:
+    """Return the pids of all processes in a session."""
+    return tuple(pid for pid in psutil.pids() if _session_of(pid) == session)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def _inherited(without: Collection[str]) -> dict[str, str]:

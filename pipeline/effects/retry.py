@@ -62,6 +62,10 @@ class RetryPolicy:
         raise AssertionError  # the loop returns or raises
 
 
+PATIENT: Final = RetryPolicy(attempts=14)
+"""For work that nobody waits beside: a server may be away for nine minutes."""
+
+
 def asked_wait(retry_after: str | None, now: Callable[[], float] = time.time) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for, a number or a date, or None."""
     if retry_after is None:

@@ -26,7 +26,7 @@ from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from threading import BoundedSemaphore, Event
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -199,6 +199,18 @@ class S3Store:
                 return None
             with closing(answer["Body"]) as body:
                 return Tagged(data=body.read(), tag=answer["ETag"])
+
+        return self._call(f"get {key}", attempt)
+
+    def download(self, key: str, path: Path) -> Stored | None:
+        """Write all bytes under *key* to *path* and describe them; begun again if it is cut off."""
+
+        def attempt() -> Stored | None:
+            answer = self._get(key)
+            if answer is None:
+                return None
+            with path.open("wb") as file:
+                return _described(answer, file)
 
         return self._call(f"get {key}", attempt)
 
@@ -546,12 +558,15 @@ def _unless_there(key: str, put: Callable[[], object]) -> bool:
     return True
 
 
-def _described(answer: "GetObjectOutputTypeDef") -> Stored:
+def _described(answer: "GetObjectOutputTypeDef", copy: IO[bytes] | None = None) -> Stored:
+    """Read an object to its end, into *copy* if that is given, and describe it."""
     digest, size = hashlib.sha256(), 0
     with closing(answer["Body"]) as body:
         for chunk in body.iter_chunks(CHUNK):
             digest.update(chunk)
             size += len(chunk)
+            if copy is not None:
+                copy.write(chunk)
     return Stored(size=size, sha256=digest.hexdigest())
 
 

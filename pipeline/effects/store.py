@@ -87,6 +87,12 @@ class Store(Protocol):
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
 
+    def download(self, key: str, path: Path) -> Stored | None:
+        """Write all bytes under *key* to the new file *path* and describe them, or return None.
+
+        What was cut off on the way is not told from what is whole: compare with what is expected.
+        """
+
     def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
         """Put *data* under *key* if its tag is still *tag* (None: if nothing is there).
 
@@ -167,6 +173,15 @@ class LocalStore:
             except FileNotFoundError:
                 return None
         return Tagged(data=data, tag=_tag(data))
+
+    def download(self, key: str, path: Path) -> Stored | None:
+        """Copy the file under *key* to *path* and describe the copy."""
+        with _store_errors(key):
+            try:
+                shutil.copyfile(self._path(key), path)
+            except FileNotFoundError:
+                return None
+        return Stored(size=path.stat().st_size, sha256=sha256_of(path))
 
     def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:  # noqa: ARG002
         """Put *data* under *key* if its tag is still *tag*."""

@@ -63,8 +63,8 @@ class MasterSettings(Model):
         """Where workers dial in, as Twisted describes an endpoint."""
         if self.certificate is None or self.private_key is None:
             return self._tcp(self.worker_port)
-        key, certificate = _escaped(self.private_key), _escaped(self.certificate)
-        bind = _escaped(self.bind)
+        key, certificate = escaped(self.private_key), escaped(self.certificate)
+        bind = escaped(self.bind)
         return (
             f"ssl:port={self.worker_port}:privateKey={key}:certKey={certificate}:interface={bind}"
         )
@@ -75,7 +75,7 @@ class MasterSettings(Model):
         return None if self.operations_port is None else self._tcp(self.operations_port)
 
     def _tcp(self, port: int) -> str:
-        return f"tcp:port={port}:interface={_escaped(self.bind)}"
+        return f"tcp:port={port}:interface={escaped(self.bind)}"
 
 
 def read_settings(path: Path) -> MasterSettings:
@@ -105,7 +105,15 @@ def secret(settings: MasterSettings, name: str) -> str:
     Raises:
         ConfigError: there is none, it is empty, or somebody else can read it.
     """
-    path = settings.secrets / name
+    return read_secret(settings.secrets / name)
+
+
+def read_secret(path: Path) -> str:
+    """Return the secret in the file at *path*, without the newline at its end.
+
+    Raises:
+        ConfigError: there is none, it is empty, or somebody else can read it.
+    """
     try:
         mode, data = path.stat().st_mode, path.read_bytes()[:MOST_OF_A_SECRET]
     except FileNotFoundError as error:
@@ -128,6 +136,6 @@ def database_url(settings: MasterSettings) -> str:
     return settings.database
 
 
-def _escaped(value: Path | str) -> str:
+def escaped(value: Path | str) -> str:
     """Return *value* as it is written in the description of an endpoint."""
     return str(value).replace("\\", r"\\").replace(":", r"\:")

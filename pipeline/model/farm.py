@@ -105,9 +105,13 @@ class HandOverConfig(Model):
     """Where workers hand their outputs over: a directory or ``s3://bucket/prefix``, never public.
 
     The trusted worker alone may write below ``trusted/``, each worker below ``workers/NAME/``.
+    ``after`` is the last stage that workers do. After ``translate`` the trusted worker packs and
+    verifies everything itself, also what it must emulate; after ``verify`` it takes the archives of
+    workers, whose digests it checks, and what they say of the gates.
     """
 
     store: Annotated[str, StringConstraints(min_length=1)] = "handover"
+    after: Literal["translate", "verify"] = "translate"
     s3: S3Options = S3Options()
 
     def as_store(self) -> StoreConfig:
@@ -143,8 +147,9 @@ class FarmConfig(Model):
     ``longest_hours`` is the most that one may take. A retry waits ``rejoin_seconds`` for the
     worker that was lost, on which the work goes on; after ``orphan_minutes`` without a worker to
     follow it the work stops itself. A job that no worker could do for ``missing_minutes`` fails.
-    ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it is looked whether a
-    nightly is stale.
+    After ``alarm_seconds`` without a worker that should be there, or that a request waits for, the
+    farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it
+    is looked whether a nightly is stale.
     ``webhook`` is the name of the secret that holds the URL that failures are posted to.
     """
 
@@ -159,6 +164,7 @@ class FarmConfig(Model):
     rejoin_seconds: Annotated[int, Field(ge=0)] = 60
     orphan_minutes: Annotated[int, Field(ge=1)] = 30
     missing_minutes: Annotated[int, Field(ge=1)] = 30
+    alarm_seconds: Annotated[int, Field(ge=1)] = 600
     keepalive_seconds: Annotated[int, Field(ge=10)] = 60
     log_days: Annotated[int, Field(ge=1)] = 60
     stale_check_hours: Annotated[int, Field(ge=1)] = 6
@@ -234,26 +240,29 @@ class Prepared(Model):
 
 
 class StageClaim(Model):
-    """One stage's output that a worker says it handed over: an uncompressed tar file."""
+    """One stage's output that was handed over: an uncompressed tar file of its directory.
+
+    ``environments`` are those that it ran in, by the names that the config has for them.
+    """
 
     stage: Name
     key: Sha256
     place: RelativePath
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]
+    environments: Annotated[tuple[Environment, ...], Field(max_length=16)] = ()
 
 
 class Claim(Model):
     """What ``translate --hand-over`` says on standard output: a worker's word for one job.
 
-    ``environments`` are those its stages ran in; ``seconds`` is what it took this time.
+    ``seconds`` is what it took this time; what is ``cached`` was there already.
     """
 
     run: RunName
     identifier: Name
     worker: Name
     stages: Annotated[tuple[StageClaim, ...], Field(min_length=1, max_length=16)]
-    environments: Annotated[tuple[Environment, ...], Field(max_length=16)] = ()
     seconds: Annotated[float, Field(ge=0)]
     cached: bool
 

@@ -195,11 +195,13 @@ class Worker(Model):
     """A machine that does work: ``uname -s`` in lower case, and ``uname -m``.
 
     Without ``containers`` a step is a process of that machine, so it works for itself alone.
+    ``modes`` are those that it is used for.
     """
 
     os: str
     machine: str
     containers: bool = True
+    modes: tuple[Mode, ...] = tuple(Mode)
 
 
 def ways(
@@ -219,7 +221,8 @@ def ways(
         Mode.CROSS: _cross_host(platform, platforms, worker) if contained else None,
         Mode.EMULATED: platform if contained and not own else None,
     }
-    return {mode: host for mode in platform.modes if (host := found[mode]) is not None}
+    allowed = (mode for mode in platform.modes if mode in worker.modes)
+    return {mode: host for mode in allowed if (host := found[mode]) is not None}
 
 
 def _cross_host(

@@ -26,6 +26,7 @@ from tests.integration.conftest import ROOT, Project, Ran, notary_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.gpg, pytest.mark.slow]
 
+PASSWORD = {"RPP_FARM_PASSWORD": "any"}
 NOWHERE = "tcp://127.0.0.1:1"
 Provoke = Callable[[Project], Ran]
 
@@ -266,6 +267,16 @@ def jobs_failed(project: Project) -> Ran:
     return project.run("release", "demo", "demo-two", check=False)
 
 
+def farm(project: Project) -> Ran:
+    options = ("--farm", "http://127.0.0.1:1", "--platform", "linux-x86_64")
+    return project.run("release", "demo", *options, check=False, **PASSWORD)
+
+
+def farm_login(project: Project) -> Ran:
+    options = ("--farm", "http://farm.invalid", "--platform", "linux-x86_64")
+    return project.run("release", "demo", *options, check=False, **PASSWORD)
+
+
 CATALOGUE: dict[type[errors.PipelineError], Provoke] = {
     errors.JobsFailedError: jobs_failed,
     errors.ConfigError: config_error,
@@ -300,6 +311,8 @@ CATALOGUE: dict[type[errors.PipelineError], Provoke] = {
     errors.FormulaError: formula,
     errors.WorkdirBusyError: workdir_busy,
     errors.RecordError: record,
+    errors.FarmError: farm,
+    errors.FarmLoginError: farm_login,
 }
 
 

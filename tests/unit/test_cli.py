@@ -31,6 +31,7 @@ VERBS: Final = (
     *("source", "translate", "package", "verify", "sign", "publish", "ledger"),
     *("config", "plan", "schemas", "doctor", "reconcile", "serve"),
     *("yank", "unyank", "promote", "prune", "status", "bisect"),
+    *("detached", "reap", "facts"),
 )
 STAGE_VERBS: Final = VERBS[2:9]
 

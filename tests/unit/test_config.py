@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from pipeline.config import TABLES, json_schemas, known, load_config
+from pipeline.config import ELSEWHERE, TABLES, json_schemas, known, load_config, load_farm
 from pipeline.errors import ConfigError, UnknownNameError
 from tests.factories import CONFIGS
 
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
     copied = tmp_path / "configs"
     shutil.copytree(CONFIGS, copied)
     for path in copied.glob("*.toml"):
-        if path.stem not in {"demo", *TABLES}:
+        if path.stem not in {"demo", *TABLES, *ELSEWHERE}:
             path.unlink()
     return copied
 
@@ -60,7 +60,7 @@ def test_the_shipped_configuration_is_accepted() -> None:
     config = load_config(CONFIGS)
 
     assert set(config.interpreters) >= {"demo", "pypy2.7", "pypy3.11", "pypy3.12"}
-    assert set(config.interpreters).isdisjoint(TABLES)
+    assert set(config.interpreters).isdisjoint({*TABLES, *ELSEWHERE})
     assert config.root.as_posix() == CONFIGS.as_posix()
 
 
@@ -84,7 +84,7 @@ def test_no_json_schema_is_left_over() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
 def test_every_file_names_its_schema_for_editors(path: Path) -> None:
-    kind = path.stem if path.stem in TABLES else "interpreter"
+    kind = path.stem if path.stem in {*TABLES, *ELSEWHERE} else "interpreter"
 
     first = path.read_text(encoding="utf-8").splitlines()[0]
 
@@ -965,3 +965,27 @@ def test_a_test_of_a_part_that_there_is_not_is_refused(with_pypy: Path, edit: Ed
     assert str(caught.value).startswith(
         "pypy3.11.toml: key install: test venv: parts: unknown part '-vnev'. Did you mean '-venv'?"
     )
+
+
+def test_the_shipped_farm_has_one_signer_and_builders() -> None:
+    farm = load_farm(CONFIGS)
+
+    assert farm.signer not in farm.builders
+    assert farm.builders
+
+
+def test_a_farm_with_two_signers_is_refused(root: Path) -> None:
+    path = root / "farm.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[workers.worker-1]\n", '[workers.worker-1]\nrole = "signer"\n'))
+
+    with pytest.raises(ConfigError, match=r"farm\.toml.*exactly one worker has role = 'signer'"):
+        load_farm(root)
+
+
+def test_builds_on_one_machine_do_not_need_a_farm(root: Path) -> None:
+    (root / "farm.toml").unlink()
+
+    assert "demo" in load_config(root).interpreters
+    with pytest.raises(ConfigError, match=r"farm\.toml: no such file"):
+        load_farm(root)

@@ -317,7 +317,7 @@ def test_nothing_is_installed_or_started_when_all_is_there(machine: Machine) -> 
 
 def test_only_missing_packages_are_installed(machine: Machine) -> None:
     process = machine.world.process
-    process.expect("dpkg-query", "docker.io", answer=Answer(status=1, stderr="no such package"))
+    process.expect("dpkg-query", "gnupg", answer=Answer(status=1, stderr="no such package"))
     process.expect("dpkg-query", "git", answer=Answer(stdout="config-files"))
     process.expect("apt-get", "update")
     process.expect("apt-get", "install")
@@ -327,7 +327,7 @@ def test_only_missing_packages_are_installed(machine: Machine) -> None:
     apt = [call for call in process.calls if call.argv[0] == "apt-get"]
     assert [call.argv for call in apt] == [
         ("apt-get", "update", "-qq"),
-        ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "docker.io", "git"),
+        ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "git", "gnupg"),
     ]
     assert all(call.environment == {"DEBIAN_FRONTEND": "noninteractive"} for call in apt)
 
@@ -345,6 +345,31 @@ def answer_after(machine: Machine, waits: int) -> None:
     """Let the engine answer only after so many waits."""
     machine.world.engine.silent = EngineUnavailableError("down")
     machine.waits = waits
+
+
+@pytest.mark.parametrize(("waits", "installed"), [(0, 0), (1, 1)])
+def test_debians_engine_is_installed_only_where_none_answers(
+    machine: Machine, waits: int, installed: int
+) -> None:
+    """Debian's packages of it and Docker's own cannot be installed beside each other."""
+    process = machine.world.process
+    process.expect("dpkg-query", "docker.io", answer=Answer(status=1, stderr="no such package"))
+    process.expect("apt-get", "update")
+    process.expect("apt-get", "install")
+    if waits:
+        answer_after(machine, waits)
+
+    provision(machine.world.ctx)
+
+    assert process.ran("apt-get", "install") == installed
+
+
+def test_work_that_is_published_elsewhere_needs_no_key_and_no_store(machine: Machine) -> None:
+    everything = set(machine.diagnose())
+
+    results = {item.name for item in diagnose(machine.world.ctx, None)}
+
+    assert everything - results == {"signing key", "store store"}
 
 
 def test_dockerd_is_started_where_no_engine_answers_and_no_systemd_is(machine: Machine) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import pipeline.errors
 from pipeline.errors import (
+    ClaimError,
     CommandError,
     ConfigError,
     DigestMismatchError,
@@ -26,7 +27,7 @@ CLASSES = [
     if isinstance(value, type) and issubclass(value, PipelineError) and value is not PipelineError
 ]
 RANGES = [range(10, 20), range(20, 30), range(30, 40), range(40, 50), range(50, 60)]
-RANGES += [range(60, 70), range(70, 80)]
+RANGES += [range(60, 70), range(70, 80), range(80, 90)]
 
 
 def test_this_file_sees_the_errors() -> None:
@@ -65,6 +66,7 @@ def test_each_error_names_its_cause_in_a_sentence(error: type[PipelineError]) ->
         (GateError, RANGES[3]),
         (SigningKeyError, RANGES[4]),
         (WorkdirBusyError, RANGES[6]),
+        (ClaimError, RANGES[7]),
     ],
 )
 def test_the_range_of_an_exit_code_says_which_part_failed(

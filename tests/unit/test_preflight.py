@@ -12,7 +12,7 @@ from pipeline.errors import PreflightError
 from pipeline.model.platforms import Placement
 from pipeline.model.records import Environment
 from pipeline.plan import Job
-from pipeline.preflight import emulator_is_ready, require_fit, require_runnable
+from pipeline.preflight import emulator_is_ready, ready_emulators, require_fit, require_runnable
 from tests.factories import make_plan_for, make_platform
 from tests.fakes import Answer, World, make_world
 
@@ -48,15 +48,15 @@ def test_an_engine_that_has_what_a_job_needs_is_fit(world: World, binfmt: Path) 
     assert binfmt.is_dir()
     world.engine.told = told(world, memory=2 * GIB)
 
-    require_fit(world.ctx, job_for("linux-x86_64"))
-    require_fit(world.ctx, job_for("linux-aarch64"))
+    require_fit(world.ctx, job_for("linux-x86_64"), translates=True)
+    require_fit(world.ctx, job_for("linux-aarch64"), translates=True)
 
 
 def test_too_little_memory_is_told_with_a_remedy(world: World) -> None:
     world.engine.told = told(world, memory=2 * GIB - 1)
 
     with pytest.raises(PreflightError) as caught:
-        require_fit(world.ctx, job_for("linux-x86_64"))
+        require_fit(world.ctx, job_for("linux-x86_64"), translates=True)
 
     assert "needs 2 GiB of memory, the engine has 2.0 GiB" in str(caught.value)
     assert "--engine linux-x86_64=ssh://HOST" in str(caught.value)
@@ -80,7 +80,7 @@ def test_a_missing_emulator_is_told_with_a_remedy(
 
     assert not emulator_is_ready(make_platform("linux-aarch64"))
     with pytest.raises(PreflightError) as caught:
-        require_fit(world.ctx, job_for("linux-aarch64"))
+        require_fit(world.ctx, job_for("linux-aarch64"), translates=True)
 
     assert "no qemu-aarch64 with flag F. Install qemu-user-static" in str(caught.value)
 
@@ -88,13 +88,13 @@ def test_a_missing_emulator_is_told_with_a_remedy(
 def test_work_of_this_architecture_needs_no_emulator(world: World, binfmt: Path) -> None:
     (binfmt / "qemu-aarch64").unlink()
 
-    require_fit(world.ctx, job_for("linux-x86_64"))
+    require_fit(world.ctx, job_for("linux-x86_64"), translates=True)
 
 
 def test_a_worker_runs_its_own_architecture_in_mode_cross_too(world: World, binfmt: Path) -> None:
     (binfmt / "qemu-aarch64").unlink()
 
-    require_fit(world.ctx, job_for("linux-musl-x86_64"))
+    require_fit(world.ctx, job_for("linux-musl-x86_64"), translates=True)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_every_foreign_platform_needs_its_own_emulator(
     (binfmt / "qemu-aarch64").unlink()
 
     with pytest.raises(PreflightError, match=f"programs of {platform} do not run .* {emulator}"):
-        require_fit(world.ctx, job_for(platform))
+        require_fit(world.ctx, job_for(platform), translates=True)
 
     (binfmt / emulator).write_text(READY)
-    require_fit(world.ctx, job_for(platform))
+    require_fit(world.ctx, job_for(platform), translates=True)
 
 
 def test_everything_that_is_missing_is_told_at_once(world: World, binfmt: Path) -> None:
@@ -122,7 +122,7 @@ def test_everything_that_is_missing_is_told_at_once(world: World, binfmt: Path) 
     world.engine.told = told(world, memory=GIB)
 
     with pytest.raises(PreflightError) as caught:
-        require_fit(world.ctx, job_for("linux-aarch64"))
+        require_fit(world.ctx, job_for("linux-aarch64"), translates=True)
 
     message = str(caught.value)
     assert message.startswith("this cannot be done here: translating demo needs 2 GiB of memory")
@@ -134,6 +134,22 @@ def test_a_list_of_emulators_that_is_not_text_is_none(binfmt: Path) -> None:
     (binfmt / "qemu-aarch64").mkdir()
 
     assert not emulator_is_ready(make_platform("linux-aarch64"))
+
+
+def test_the_emulators_that_work_in_containers_are_listed(binfmt: Path) -> None:
+    (binfmt / "qemu-s390x").write_text(READY)
+    (binfmt / "qemu-arm").write_text(READY.replace("POCF", "POC"))
+    (binfmt / "python3.11").write_text(READY)
+
+    assert ready_emulators() == ("qemu-aarch64", "qemu-s390x")
+
+
+def test_a_kernel_without_a_list_of_emulators_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "BINFMT", tmp_path / "absent")
+
+    assert ready_emulators() == ()
 
 
 COMPILE_AND_RUN = (

@@ -132,9 +132,12 @@ class FanOut(BuildStep):
             raise self._failed(PREPARE, child.said)
         self._code = child.get("got_revision")
         try:
-            return units.read_prepared(child.get("prepared"), self.getProperty("run"))
+            prepared = units.read_prepared(child.get("prepared"), self.getProperty("run"))
         except ValueError as error:
             raise self._failed(PREPARE, str(error)) from error
+        # Messages, badges and the build state name its releases.
+        self.setProperty("prepared", child.get("prepared"), "farm")
+        return prepared
 
     async def _translate(self, prepared: Prepared) -> list[Outcome]:
         jobs, without = units.job_units(prepared, self.master.botmaster.builders)

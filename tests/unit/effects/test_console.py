@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from rich.console import Console as RichConsole
 
-from pipeline.effects.console import Console
+from pipeline.effects.console import Console, Frame
 
 MARKUP = "[bold]not markup[/bold] [/] [red"
 
@@ -231,3 +231,58 @@ def test_by_default_everything_goes_to_standard_error(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "a line" in captured.err
+
+
+def frame(lines: int, *, title: str = "Jobs", more: str = "") -> Frame:
+    """Return a table of two jobs, with the number of rows that there is place for."""
+    rows = [(MARKUP, "done"), (f"place for {lines}", "waiting")]
+    return Frame(title=title, rows=rows, styles=("green", ""), more=more)
+
+
+def test_in_a_log_a_moving_table_is_a_line_for_each_change(
+    make: Callable[..., Console], shown: io.StringIO
+) -> None:
+    with make().live_table(("job", "state")) as table:
+        table.show(frame, [f"{MARKUP}: begun"])
+        table.show(frame, [])
+        table.show(frame, [f"{MARKUP}: done"])
+
+    assert shown.getvalue() == f"{MARKUP}: begun\n{MARKUP}: done\n"
+
+
+def test_on_a_terminal_a_moving_table_is_drawn_in_place_of_lines(
+    make: Callable[..., Console], shown: io.StringIO
+) -> None:
+    with make(terminal=True, width=60).live_table(("job", "state")) as table:
+        table.show(lambda lines: frame(lines, title="T" * 99, more="and 7 more"), ["a change"])
+
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
+    assert "a change" not in text
+    assert MARKUP in text
+    assert re.search(r"place for \d+ +waiting", text)
+    assert "T" * 59 + "\N{HORIZONTAL ELLIPSIS}" in text
+    assert "and 7 more" in text
+
+
+def test_a_moving_table_may_be_shown_before_there_is_anything_in_it(
+    make: Callable[..., Console], shown: io.StringIO
+) -> None:
+    with make(terminal=True, width=60).live_table(("job", "state")):
+        pass
+
+    assert "job" not in shown.getvalue()
+
+
+def test_lines_are_written_while_a_table_moves(
+    make: Callable[..., Console], shown: io.StringIO
+) -> None:
+    console = make(terminal=True, width=60)
+
+    with console.live_table(("job", "state")) as table:
+        table.show(frame, [])
+        console.line("the farm answers again")
+        with console.step("inside"):
+            pass
+
+    assert "the farm answers again" in shown.getvalue()
+    assert "inside ..." in shown.getvalue()

@@ -332,6 +332,17 @@ def test_what_other_steps_of_killed_runs_left_is_removed_once(tmp_path: Path) ->
     assert left.done == ["remove"]
 
 
+def test_all_containers_of_a_work_directory_are_removed_and_named() -> None:
+    there = [FakeContainer(name="rpp-w1-b"), FakeContainer(name="rpp-w1-a", status="exited")]
+    client = FakeClient(FakeContainer(), *there)
+
+    names = engine_with(client).remove_containers()
+
+    assert names == ("rpp-w1-a", "rpp-w1-b")
+    assert [container.done for container in there] == [["remove"], ["remove"]]
+    assert client.listed == [{"all": True, "filters": {"label": f"{WORKSPACE_LABEL}=w1"}}]
+
+
 def test_inputs_that_cannot_be_given_leave_no_container(tmp_path: Path) -> None:
     client = FakeClient(FakeContainer())
 

@@ -1,6 +1,7 @@
 """Programs: started with an argument list, in time, and explained when they fail."""
 
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, NoReturn
@@ -15,9 +16,11 @@ from pipeline.effects.process import (
     LAST_LINES,
     STOP_GRACE,
     Completed,
+    Outputs,
     ProcessRunner,
     Running,
     Tool,
+    session_members,
 )
 from pipeline.errors import CommandError, MissingToolError
 
@@ -168,6 +171,11 @@ class FakePopen:
         self.stdout: IO[bytes] | None = None
         self.ended = False
         self.waited: list[float | None] = []
+        self.signals: list[int] = []
+
+    def send_signal(self, number: int) -> None:
+        """Note it."""
+        self.signals.append(number)
 
     def poll(self) -> int | None:
         """Return the exit status of what has ended."""
@@ -408,3 +416,55 @@ def test_a_service_is_started_apart_from_us_with_its_output_in_a_log(
     assert argv == ["dockerd", "--debug"]
     assert options["start_new_session"] is True
     assert log.read_bytes() == b"hello\n"
+
+
+def test_what_may_outlive_us_writes_to_files_and_keeps_what_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[FakePopen] = []
+
+    def popen(argv: list[str], **options: Any) -> FakePopen:
+        made.append(FakePopen(argv, **options))
+        options["stdout"].write(b"out\n")
+        options["stderr"].write(b"err\n")
+        return made[-1]
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+    stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
+    stdout.write_bytes(b"before\n")
+
+    outputs = Outputs(stdout=stdout, stderr=stderr, environment={"NEW": "1"})
+
+    running = ProcessRunner().start_apart(["work"], outputs, keep=[7], leads=True)
+
+    (process,) = made
+    assert running.pid == 4711
+    assert process.options["pass_fds"] == (7,)
+    assert process.options["env"]["NEW"] == "1"
+    assert process.options["start_new_session"] is True
+    assert stdout.read_bytes() == b"before\nout\n"
+    assert stderr.read_bytes() == b"err\n"
+
+
+def test_a_process_is_interrupted_as_by_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, process = started_in(tmp_path, monkeypatch, errors_apart=True)
+
+    running.interrupt()
+
+    assert process.signals == [signal.SIGINT]
+
+
+def test_the_members_of_a_session_are_told_by_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = {1: 1, 42: 42, 43: 42, 44: 1}
+
+    def session_of(pid: int) -> int:
+        if pid == 45:
+            raise ProcessLookupError
+        return sessions[pid]
+
+    monkeypatch.setattr(psutil, "pids", lambda: [*sessions, 45])
+    monkeypatch.setattr("os.getsid", session_of)
+
+    assert session_members(42) == (42, 43)

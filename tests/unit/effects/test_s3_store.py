@@ -795,3 +795,20 @@ def test_a_server_that_ignores_conditions_loses_no_file_to_a_later_put(
     assert put(store, request.getfixturevalue(name)) is False
 
     assert server.objects[NAME].data == b"other"
+
+
+def test_a_download_that_breaks_off_is_begun_again(
+    store: S3Store, server: FakeS3, large: Path, tmp_path: Path
+) -> None:
+    put(store, large)
+    server.faults = [Fault(operation="GET", outcome=RESET)]
+
+    stored = store.download(KEY, tmp_path / "copy")
+
+    assert (tmp_path / "copy").read_bytes() == large.read_bytes()
+    assert stored == store.stored(KEY)
+
+
+def test_what_is_not_there_is_not_downloaded(store: S3Store, tmp_path: Path) -> None:
+    assert store.download(KEY, tmp_path / "copy") is None
+    assert not (tmp_path / "copy").exists()

@@ -492,3 +492,16 @@ def test_a_pointer_leads_where_it_should_also_in_a_path_with_dots(tmp_path: Path
     store.point("demo/latest", "demo/file")
 
     assert store.target("demo/latest") == "demo/file"
+
+
+def test_a_download_is_described_as_it_was_written(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    source = tmp_path / "file"
+    source.write_bytes(b"bytes")
+    store.put_new("a/file", source, content_type="text/plain")
+
+    stored = store.download("a/file", tmp_path / "1")
+
+    assert (tmp_path / "1").read_bytes() == b"bytes"
+    assert stored == store.stored("a/file")
+    assert store.download("a/none", tmp_path / "2") is None
