@@ -123,12 +123,12 @@ def answer(unit: str, verb: list[str]) -> str:
         return json.dumps({"run": run, **made}, indent=1)
     stage = {"stage": verb[0], "key": "1" * 64, "sha256": "2" * 64, "size": 5}
     stage["place"] = f"workers/{argument(verb, '--worker')}/translate.tar"
-    made: dict[str, Any] = {
+    claim = {
         "identifier": unit,
         "worker": argument(verb, "--worker"),
         "stages": [stage],
     }
-    return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False}, indent=1)
+    return json.dumps({"run": run, **claim, "seconds": 1.0, "cached": False}, indent=1)
 
 
 def reap(name: str, work: str) -> int:

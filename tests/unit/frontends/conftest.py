@@ -1,14 +1,9 @@
-"""Imports what of Buildbot the master uses, before a test: importing asks programs for things.
-
-It also warns of a name that newer releases of Twisted do not want.
-"""
+"""Imports what the master uses of Buildbot before any test: importing asks programs for things."""
 
 import importlib
-import warnings
 
-with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-    from buildbot.plugins import schedulers
+from buildbot.plugins import schedulers
 
-    for name in ("ForceScheduler", "Nightly", "Periodic"):
-        getattr(schedulers, name)
-    importlib.import_module("pipeline.frontends.buildbot.configuration")
+for name in ("ForceScheduler", "Nightly", "Periodic"):
+    getattr(schedulers, name)
+importlib.import_module("pipeline.frontends.buildbot.configuration")

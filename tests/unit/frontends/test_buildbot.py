@@ -24,8 +24,6 @@ from pipeline.frontends.buildbot.workers import COORDINATORS, make_workers
 from pipeline.model.farm import FarmConfig, FarmWorker, NightlySchedule
 from tests.factories import CONFIGS, ROOT, make_config
 
-# Buildbot's plugins repeat at each use what their import has warned of.
-pytestmark = pytest.mark.filterwarnings("ignore:twisted:DeprecationWarning")
 CONFIG = make_config()
 Make = Callable[..., MasterSettings]
 
