@@ -36,9 +36,10 @@ COPY dockerfiles dockerfiles
 COPY packaging packaging
 ENV PATH=/opt/environment/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    RPP_FARM_CA=/run/secrets/ca
 VOLUME /worker
-# Who it is comes as options, or as the variables that a master gives to one it starts itself.
+# Who it is comes as options, or as the variables that a master gives to one it starts itself; that
+# has the CA as a volume: FARM/tls/ca.pem:/run/secrets/ca:ro.
 # The first process is one that waits for others': work outlives who started it.
 ENTRYPOINT ["tini", "--", "python3", "-m", "pipeline", "farm-worker", "/worker"]
-CMD ["--plain"]

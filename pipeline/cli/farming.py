@@ -58,6 +58,7 @@ MASTER_VARIABLES: Final = ("BUILDMASTER", "BUILDMASTER_PORT")
 NAME_VARIABLE: Final = "WORKERNAME"
 CLIENT_VARIABLE: Final = "RPP_FARM_PASSWORD"
 # A worker's variables are sent to the master, so these must be in a file of the worker's.
+CA_VARIABLE: Final = "RPP_FARM_CA"
 SECRET_VARIABLES: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN")
 URL_WORD: Final = "URL"
 SCHEMA_MARK: Final = "schema"
@@ -90,7 +91,10 @@ def _add_worker(verbs: Verbs) -> None:
     )
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument(
-        "--ca", type=Path, metavar="FILE", help="who signed the master's certificate, as PEM"
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help=f"who signed the master's certificate, as PEM; or {CA_VARIABLE}, if that file exists",
     )
     trust.add_argument(
         "--plain",
@@ -161,8 +165,17 @@ def _master(arguments: argparse.Namespace) -> Master:
         msg = f"command line: --master {arguments.master!r} is not HOST or HOST:PORT."
         raise ConfigError(msg)
     return Master(
-        host=host.strip("[]"), port=int(number), ca=arguments.ca, is_plain=arguments.plain
+        host=host.strip("[]"), port=int(number), ca=_ca(arguments), is_plain=arguments.plain
     )
+
+
+def _ca(arguments: argparse.Namespace) -> Path | None:
+    """Return the CA that was named; an image names one that is there in some farms only."""
+    given: Path | None = arguments.ca
+    named = os.environ.get(CA_VARIABLE, "")
+    if given is None and not arguments.plain and named and Path(named).is_file():
+        return Path(named)
+    return given
 
 
 def _password_file(arguments: argparse.Namespace) -> Path:
@@ -285,6 +298,7 @@ def _farm(arguments: argparse.Namespace, directory: Path) -> LocalFarm:
         www_port=www,
         worker_port=workers,
         operations_port=operations,
+        public_host=next(iter(arguments.host), None),
     )
 
 

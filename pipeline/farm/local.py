@@ -42,13 +42,17 @@ STEADY: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class LocalFarm:
-    """Where a farm on this machine is, and where it listens."""
+    """Where a farm on this machine is, and where it listens.
+
+    ``public_host`` is the name by which workers elsewhere dial it (None: there are none).
+    """
 
     directory: Path
     bind: str = LOOPBACK
     www_port: int
     worker_port: int
     operations_port: int | None = None
+    public_host: str | None = None
 
     @property
     def url(self) -> str:
@@ -105,7 +109,7 @@ class LocalFarm:
             operations_port=self.operations_port,
             certificate=self.tls / "server.pem",
             private_key=self.tls / "server.key",
-            public_host=f"{self.dialled}:{self.worker_port}",
+            public_host=f"{self.public_host or self.dialled}:{self.worker_port}",
         )
 
 
