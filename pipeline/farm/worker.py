@@ -98,6 +98,7 @@ def announce(directory: Path, facts: Facts, root: Path) -> None:
     info = directory / INFO
     for name, text in (
         ("facts", pretty_json(facts).decode()),
+        ("host", pretty_json(facts).decode()),  # the one of these that a master tells others
         ("root", f"{root}\n"),
         ("python", f"{sys.executable}\n"),
     ):

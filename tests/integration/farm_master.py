@@ -35,10 +35,11 @@ GIB: Final = 2**30
 
 FARM: Final = """
 url = "http://127.0.0.1:{port}"
-rejoin_seconds = {rejoin}
+rejoin_seconds = 5
 silence_minutes = 4
 missing_minutes = 4
 attempts = {attempts}
+{more}
 
 [hand_over]
 store = "handover"
@@ -141,6 +142,7 @@ class Process:
                     **os.environ,
                     "PYTHONPATH": str(ROOT) if self.tac == "buildbot.tac" else "",
                     "FARM_PROGRAM_HOME": str(self.base.parent),
+                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 },
             )
 
@@ -186,10 +188,10 @@ class Farm:
         return self.processes["master"]
 
     def configure(
-        self, *, stock: str = "", after: str = "", rejoin: int = 5, attempts: int = 2
+        self, *, stock: str = "", after: str = "", more: str = "", attempts: int = 2
     ) -> None:
         """Write the configuration; *stock* are lines that put Buildbot's own classes in."""
-        text = FARM.format(port=self.port, rejoin=rejoin, attempts=attempts)
+        text = FARM.format(port=self.port, attempts=attempts, more=more)
         (self.base / "project" / "translation_configs" / "farm.toml").write_text(text)
         text = CONFIGURATION.format(root=str(ROOT), stock=stock, after=after)
         (self.base / "master" / "master.cfg").write_text(text)

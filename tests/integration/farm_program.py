@@ -3,7 +3,7 @@
 ``detached`` starts its verb in a session of its own, or finds it again; ``reap`` stops it. What
 verbs do says ``plan.json`` in a directory; what they did is in the file ``events`` there.
 """
-# ruff: noqa: ANN001, ANN002, ANN201, T201 - it is a program, run without the project's packages
+# ruff: noqa: T201 - it is a program, run without the project's packages
 
 import json
 import os
@@ -12,20 +12,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(os.environ["FARM_PROGRAM_HOME"])
 
 
-def note(*words) -> None:
+def note(*words: str) -> None:
     with (HERE / "events").open("a") as file:
         file.write(" ".join(words) + "\n")
 
 
-def behaviour(unit):
-    return json.loads((HERE / "plan.json").read_text())["units"].get(unit, {})
+def behaviour(unit: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((HERE / "plan.json").read_text())["units"].get(unit, {})
+    return found
 
 
-def is_alive(place) -> bool:
+def is_alive(place: Path) -> bool:
     try:
         os.kill(int((place / "pid").read_text()), 0)
     except (OSError, ValueError):
@@ -33,7 +35,7 @@ def is_alive(place) -> bool:
     return not (place / "status").exists()
 
 
-def detached(name, work, verb):
+def detached(name: str, work: str, verb: list[str]) -> int:
     place = Path(work, name)
     place.mkdir(parents=True, exist_ok=True)
     status = place / "status"
@@ -70,11 +72,11 @@ def detached(name, work, verb):
     return int(status.read_text())
 
 
-def say(line):
+def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def do(place, name, work, verb):
+def do(place: str, name: str, work: str, verb: list[str]) -> int:
     unit = "prepare" if verb[0] == "prepare" else "collect" if "--claims" in verb else verb[1]
     how = behaviour(unit)
     note("start", name, str(os.getpid()))
@@ -93,7 +95,7 @@ def do(place, name, work, verb):
             time.sleep(0.1)
             if not how.get("silent"):
                 say("[a line of a log]")
-    code = how.get("exit", 0)
+    code = int(how.get("exit", 0))
     if "fit" in how and argument(verb, "--worker") not in how["fit"]:
         code = 73
     say(f"{'failed' if code else 'done'} {step} ({how.get('seconds', 0.1):.1f} s)")
@@ -106,11 +108,11 @@ def do(place, name, work, verb):
     return code
 
 
-def argument(verb, name):
+def argument(verb: list[str], name: str) -> str:
     return verb[verb.index(name) + 1]
 
 
-def answer(unit, verb):
+def answer(unit: str, verb: list[str]) -> str:
     run, plan = argument(verb, "--run"), json.loads((HERE / "plan.json").read_text())
     if unit == "prepare":
         json.loads(Path(argument(verb, "--submission")).read_text())
@@ -123,11 +125,15 @@ def answer(unit, verb):
         return json.dumps({"run": run, **made}, indent=1)
     stage = {"stage": verb[0], "key": "1" * 64, "sha256": "2" * 64, "size": 5}
     stage["place"] = f"workers/{argument(verb, '--worker')}/translate.tar"
-    made = {"identifier": unit, "worker": argument(verb, "--worker"), "stages": [stage]}
-    return json.dumps({"run": run, **made, "seconds": 1.0, "cached": False}, indent=1)
+    claim = {
+        "identifier": unit,
+        "worker": argument(verb, "--worker"),
+        "stages": [stage],
+    }
+    return json.dumps({"run": run, **claim, "seconds": 1.0, "cached": False}, indent=1)
 
 
-def reap(name, work) -> int:
+def reap(name: str, work: str) -> int:
     note("reap", name)
     place = Path(work, name)
     try:
@@ -137,7 +143,7 @@ def reap(name, work) -> int:
     return 0
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     if arguments[0] == "do":
         return do(arguments[1], arguments[2], arguments[3], arguments[4:])
     if arguments[0] == "reap":

@@ -68,12 +68,12 @@ def released(farm: FarmNetwork) -> FarmNetwork:
     """The farm after a release in which a worker was killed while it translated."""
     before = containers()
     client = farm.client("release", "demo", *options())
-    eventually("a translation", lambda: farm.is_at(JOBS[0], "annotate"), 300)
+    eventually("a translation", lambda: farm.is_at(JOBS[0], "annotate"), 900)
     farm.state["begun"] = containers() - before
     farm.workers["native"].kill()
     time.sleep(2)
     farm.start_worker("native")
-    said, _ = client.communicate(timeout=900)
+    said, _ = client.communicate(timeout=1800)
     assert client.returncode == 0, said
     farm.state["said"] = said
     return farm

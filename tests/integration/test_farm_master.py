@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -19,12 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto import mock_aws
+from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.farm.settings import SETTINGS_NAME
+from pipeline.errors import WorkdirBusyError
+from pipeline.farm.settings import SETTINGS_NAME, MasterSettings
+from pipeline.frontends.buildbot.process import hold_of
+from pipeline.frontends.buildbot.workers import make_workers
+from pipeline.model.farm import Ec2Latent, FarmConfig, FarmWorker
 from pipeline.model.platforms import Mode
 from tests.integration.farm_master import (
     FACTS,
     PATIENCE,
+    PROGRAM,
     ROOT,
     Farm,
     buildbot,
@@ -36,6 +44,7 @@ from tests.integration.farm_master import (
     make_secrets,
     running,
 )
+from tests.integration.postgresql import NO_SERVER, programs, running_postgresql
 
 SUCCESS, WARNINGS, FAILURE, SKIPPED, EXCEPTION, RETRY, CANCELLED = range(7)
 IN_MEMORY = {"database": "sqlite://"}
@@ -445,6 +454,104 @@ def test_cancel_in_the_moment_of_a_start_leaves_no_open_build(tmp_path: Path, st
         else:
             assert farm.finished(request) == CANCELLED
             assert farm.finished(farm.submit("next", submission="{}")) == FAILURE
+
+
+@pytest.mark.skipif(programs() is None, reason=NO_SERVER)
+def test_database_of_a_server_is_held_again_after_its_restart() -> None:
+    """Below /tmp, since the server's own user must reach it."""
+    with tempfile.TemporaryDirectory(prefix="farm-hold-") as temporary:
+        base = Path(temporary)
+        base.chmod(0o755)
+        with running_postgresql(base / "server", free_port()) as server:
+            first, second = hold_of(server.url, base), hold_of(server.url, base)
+            first.take()
+
+            server.stop()
+            with pytest.raises(SQLAlchemyError):
+                first.renew()
+            server.start()
+            first.renew()
+
+            with pytest.raises(WorkdirBusyError, match="another master uses the database postgres"):
+                second.take()
+
+
+def test_code_is_checked_out_at_one_commit_with_an_environment_of_its_own(tmp_path: Path) -> None:
+    farm = make_farm(tmp_path, IN_MEMORY)
+    repository = make_repository(tmp_path / "code")
+    farm.configure(more=f'repository = "{repository}"')
+    (tmp_path / "python").unlink()  # the checkout's environment has one
+    (tmp_path / "python").symlink_to(sys.executable)
+    farm.plan(job(), units={"prepare": {"seconds": 2}})
+    with running(farm, ("signer", "two")):
+        request = farm.submit("code")
+        eventually("a start", lambda: farm.started("prepare"))
+        commit_all(repository, "changed meanwhile")
+
+        assert farm.finished(request) == SUCCESS
+
+        builds = [farm.builds(farm.child(request, unit))[0] for unit in UNITS_OF_ONE_JOB]
+    commits = {build["properties"]["got_revision"][0] for build in builds}
+    assert commits == {git(repository, "rev-parse", "HEAD~1")}
+
+
+UNITS_OF_ONE_JOB = ("prepare", "demo-linux-x86_64", "collect")
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Run git in a repository; return what it says."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.invalid", "-c", "init.defaultBranch=main")
+    done = subprocess.run(
+        ["git", *who, *arguments], cwd=repository, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit_all(repository: Path, message: str) -> None:
+    """Commit what is there, with a file that changes each time."""
+    (repository / "message").write_text(message)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", message)
+
+
+def make_repository(path: Path) -> Path:
+    """Make a repository whose package ``pipeline`` is the small program."""
+    (path / "pipeline").mkdir(parents=True)
+    (path / "pipeline" / "__init__.py").touch()
+    shutil.copy(PROGRAM, path / "pipeline" / "__main__.py")
+    (path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
+    (path / ".gitignore").write_text("__pycache__\n")
+    git(path, "init", "-q")
+    uv = str(Path(sys.executable).with_name("uv"))
+    subprocess.run([uv, "lock", "-q", "--python", sys.executable], cwd=path, check=True)
+    commit_all(path, "first")
+    return path
+
+
+def test_machine_of_amazon_s_is_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    latent = Ec2Latent(
+        kind="ec2",
+        image="ami-0123456789abcdef0",
+        instance_type="c7i.4xlarge",
+        region="eu-central-1",
+        key_name="farm",
+        security_group="workers",
+    )
+    rows = {
+        "signer": FarmWorker(role="signer", memory=1),
+        "cloud": FarmWorker(memory=32, latent=latent),
+    }
+    settings = MasterSettings(
+        root=tmp_path, secrets=make_secrets(tmp_path, ("worker-signer", "worker-cloud"))
+    )
+
+    with mock_aws():
+        found = make_workers(settings, FarmConfig(workers=rows))[-1]
+
+        assert found.ec2_client.describe_key_pairs()["KeyPairs"][0]["KeyName"] == "farm"
+    assert (found.name, found.instance_type) == ("cloud", "c7i.4xlarge")
 
 
 def test_shipped_farm_is_a_configuration(tmp_path: Path) -> None:

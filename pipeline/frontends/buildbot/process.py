@@ -97,17 +97,17 @@ class FileHold:
     """A file beside sqlite's that is locked. One for each directory, if it is in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file: IO[str] | None = None
 
     def take(self) -> None:
         """Lock the file."""
-        self._file = self._path.open("a+", encoding="utf-8")
+        self._file = self.path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            msg = f"another master uses the database beside {self._path}. Stop it first."
+            msg = f"another master uses the database beside {self.path}. Stop it first."
             raise WorkdirBusyError(msg) from error
 
     def renew(self) -> None:
