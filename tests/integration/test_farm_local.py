@@ -8,6 +8,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
-from pipeline.effects.dialing import require_master, trusting
-from pipeline.errors import DialError
+from pipeline.effects.databases import dump_postgresql, load_postgresql
+from pipeline.effects.dialing import free_port, require_master, trusting
+from pipeline.effects.process import ProcessRunner
+from pipeline.errors import ConfigError, DialError
 from pipeline.farm.certificates import Files, ensure_certificates
 from tests.integration.conftest import ROOT
 from tests.integration.local_farm import LocalFarm, lives, running_farm, wait_for
+from tests.integration.postgresql import NO_SERVER, programs, running_postgresql
 
 PARTS = ("master", "signer", "worker-1", "worker-2")
 WORKERS = {"signer", "worker-1", "worker-2"}
@@ -128,9 +133,10 @@ def test_a_farm_that_was_killed_is_found_again_with_what_was_asked(
 
 @pytest.fixture(scope="module")
 def copied(farm: LocalFarm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the farm, taken while something that was asked waits for the coordinator."""
-    workers = farm.get("workers?name=coordinator")["workers"]
-    farm.control(f"workers/{workers[0]['workerid']}", "pause", reason="a test")
+    """A copy of the farm, taken while something that was asked waits for a coordinator."""
+    for worker in farm.get("workers")["workers"]:
+        if worker["name"].startswith("coordinator"):
+            farm.control(f"workers/{worker['workerid']}", "pause", reason="a test")
     builder = farm.get("builders?name=release")["builders"][0]["builderid"]
     farm.control("forceschedulers/submit", "force", builderid=builder, submission="{}")
     file = tmp_path_factory.mktemp("copy") / "farm.tar"
@@ -166,6 +172,32 @@ def same_secrets(first: Path, second: Path) -> bool:
     return all(
         path.read_bytes() == (second / path.relative_to(first)).read_bytes() for path in paths
     )
+
+
+@pytest.mark.skipif(programs() is None, reason=NO_SERVER)
+def test_a_server_s_database_is_copied_and_made_again_but_never_overwritten() -> None:
+    """Below /tmp, since the server's own user must reach it."""
+    process = ProcessRunner()
+    with tempfile.TemporaryDirectory(prefix="farm-copy-") as temporary:
+        base, copy = Path(temporary), Path(temporary, "copy.sql")
+        base.chmod(0o755)
+        with running_postgresql(base / "server", free_port("127.0.0.1")) as server:
+            engine = create_engine(server.url)
+            with engine.begin() as there:
+                there.execute(
+                    text("CREATE TABLE requests (id int); INSERT INTO requests VALUES (7)")
+                )
+            dump_postgresql(process, server.url, copy)
+            with pytest.raises(ConfigError, match="has tables already"):
+                load_postgresql(process, server.url, copy)
+            with engine.begin() as there:
+                there.execute(text("DROP TABLE requests"))
+            load_postgresql(process, server.url, copy)
+            with engine.begin() as there:
+                found = there.execute(text("SELECT id FROM requests")).scalars().all()
+            engine.dispose()
+
+    assert found == [7]
 
 
 NOW = datetime.now(UTC)

@@ -468,3 +468,47 @@ def test_the_members_of_a_session_are_told_by_the_system(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.getsid", session_of)
 
     assert session_members(42) == (42, 43)
+
+
+def test_a_program_that_takes_the_terminal_over_gives_its_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[list[str], dict[str, Any]]] = []
+
+    def call(argv: list[str], **options: Any) -> int:
+        calls.append((argv, options))
+        return 3
+
+    monkeypatch.setattr("subprocess.call", call)
+
+    assert ProcessRunner().call(["release", "demo"], environment={"NEW": "1"}) == 3
+
+    ((argv, options),) = calls
+    assert argv == ["release", "demo"]
+    assert options["env"]["NEW"] == "1"
+    assert "stdin" not in options
+
+
+def test_a_program_takes_our_place_without_what_it_must_not_see(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Replaced(Exception):  # noqa: N818 - no error: this process is another program now
+        pass
+
+    became: list[tuple[str, list[str], dict[str, str]]] = []
+
+    def execute(program: str, argv: list[str], environment: dict[str, str]) -> NoReturn:
+        became.append((program, argv, environment))
+        raise Replaced
+
+    monkeypatch.setattr("os.execvpe", execute)
+    monkeypatch.setenv("HIDDEN", "1")
+    monkeypatch.setenv("PRESENT", "1")
+
+    with pytest.raises(Replaced):
+        ProcessRunner().become(["twistd", "--nodaemon"], without=["HIDDEN"])
+
+    ((program, argv, environment),) = became
+    assert (program, argv) == ("twistd", ["twistd", "--nodaemon"])
+    assert "PRESENT" in environment
+    assert "HIDDEN" not in environment
