@@ -4,6 +4,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -52,6 +53,10 @@ from pipeline.farm.worker import (
 from pipeline.model.farm import FarmConfig
 
 WORKER_PORT: Final = 9989
+# A name, an IPv4 address, or an IPv6 address, which is in brackets if a port follows.
+ADDRESS: Final = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*)(:(?P<port>[0-9]+))?"
+)
 WWW_PORT: Final = 8010
 PASSWORD_VARIABLE: Final = "WORKERPASS"  # noqa: S105 - the name of a variable
 MASTER_VARIABLES: Final = ("BUILDMASTER", "BUILDMASTER_PORT")
@@ -158,15 +163,12 @@ def _named(arguments: argparse.Namespace) -> str:
 
 def _master(arguments: argparse.Namespace) -> Master:
     """Read where the master is; an IPv6 address with a port is in brackets."""
-    host, _, number = arguments.master.rpartition(":")
-    if not host or (host.count(":") and not host.endswith("]")):
-        host, number = arguments.master, str(WORKER_PORT)
-    if not host or not number.isdecimal():
+    found = ADDRESS.fullmatch(arguments.master)
+    if found is None:
         msg = f"command line: --master {arguments.master!r} is not HOST or HOST:PORT."
         raise ConfigError(msg)
-    return Master(
-        host=host.strip("[]"), port=int(number), ca=_ca(arguments), is_plain=arguments.plain
-    )
+    host, number = found["host"].strip("[]"), found["port"] or WORKER_PORT
+    return Master(host=host, port=int(number), ca=_ca(arguments), is_plain=arguments.plain)
 
 
 def _ca(arguments: argparse.Namespace) -> Path | None:

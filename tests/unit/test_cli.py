@@ -31,7 +31,7 @@ VERBS: Final = (
     *("source", "translate", "package", "verify", "sign", "publish", "ledger"),
     *("config", "plan", "schemas", "doctor", "reconcile", "serve"),
     *("yank", "unyank", "promote", "prune", "status", "bisect"),
-    *("detached", "reap", "facts"),
+    *("detached", "reap", "facts", "farm-worker", "farm"),
 )
 STAGE_VERBS: Final = VERBS[2:9]
 
