@@ -171,6 +171,7 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache", silent=True)
     session.run(*PIPELINE, "schemas", "--check")
     session.run(*PIPELINE, "workflows", "--check")
+    session.run("zizmor", "--offline", "--quiet", "--persona=auditor", ".github/workflows")
 
 
 @nox.session(tags=["check"])

@@ -61,7 +61,7 @@ def _reader_left(console: Console) -> int:
 
 
 def _disk_full(error: OSError, console: Console) -> int:
-    where = error.filename or tempfile.gettempdir()
+    where = error.filename or f"the work directory, or {tempfile.gettempdir()}"
     console.fail(
         f"error: {where}: {error.strerror}. Make room there, or name another place with --work and "
         "the variable TMPDIR, and run the same command; finished stages are kept."

@@ -15,7 +15,15 @@ from pipeline.effects.docker_engine import DockerEngine
 from pipeline.effects.files import WorkDirectory
 from pipeline.effects.process import ProcessRunner
 from pipeline.errors import EngineUnavailableError
-from pipeline.farm.detached import GRACE, Action, Replay, follow, start_or_find, stop
+from pipeline.farm.detached import (
+    GRACE,
+    Action,
+    Replay,
+    clear_others,
+    follow,
+    start_or_find,
+    stop,
+)
 from pipeline.farm.facts import measured_facts
 from pipeline.model.base import Name, pretty_json
 
@@ -82,6 +90,8 @@ def _duration(text: str) -> float:
 def _run_detached(arguments: argparse.Namespace, console: Console) -> int:
     work = DetachedWork(arguments.work.absolute(), arguments.name)
     seconds = arguments.orphan_minutes * 60 or None
+    for name in clear_others(work, clock=time.monotonic, pause=time.sleep):
+        console.line(f"{name}: nobody followed it any more; stopped")
     action = start_or_find(work, ProcessRunner(), _verb(arguments), seconds)
     if action is not Action.START:
         console.line(f"{work.name}: {action}")

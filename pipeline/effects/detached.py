@@ -12,7 +12,6 @@ kernel takes away when it dies: a number in a file proves nothing, since numbers
   also where the disk is full.
 """
 
-import fcntl
 import os
 import select
 import signal
@@ -21,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from pipeline.effects.locks import lock, try_lock
 from pipeline.effects.process import Outputs, session_members
 
 DIRECTORY: Final = "detached"
@@ -65,7 +65,7 @@ class DetachedWork:
     def is_followed(self) -> bool:
         """Whether anybody follows it; only the supervisor asks, since asking takes the lock."""
         with self._lock_file("followers") as stream:
-            return not _try_lock(stream, fcntl.LOCK_EX)
+            return not try_lock(stream)
 
     @property
     def status(self) -> int | None:
@@ -78,14 +78,14 @@ class DetachedWork:
         """Wait until nobody else decides whether to start or to stop the work; keep others out."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._lock_file("start") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream)
             yield
 
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Follow the work while the block runs."""
         with self._lock_file("followers") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH)
+            lock(stream, shared=True)
             yield
 
     @contextmanager
@@ -95,7 +95,7 @@ class DetachedWork:
         Whoever inherits it holds the lock too, and goes on holding it after the block.
         """
         with self._lock_file(who) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream)
             yield stream.fileno()
 
     def begin(self) -> None:
@@ -166,7 +166,7 @@ class DetachedWork:
         """Whether somebody holds a lock alone; those who ask do not disturb each other."""
         try:
             with self._lock_file(who) as stream:
-                return not _try_lock(stream, fcntl.LOCK_SH)
+                return not try_lock(stream, shared=True)
         except FileNotFoundError:
             return False
 
@@ -177,11 +177,3 @@ def are_read(descriptors: Sequence[int]) -> bool:
     for descriptor in descriptors:
         poll.register(descriptor, 0)  # that the other end is gone is told unasked
     return not poll.poll(0)
-
-
-def _try_lock(stream: IO[str], how: int) -> bool:
-    try:
-        fcntl.flock(stream, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

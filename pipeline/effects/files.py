@@ -1,6 +1,5 @@
 """Files: digests, atomic writes, and the work directory that remembers finished stages."""
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -13,6 +12,8 @@ from typing import IO, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.effects.locks import lock as take_lock
+from pipeline.effects.locks import try_lock
 from pipeline.errors import RecordError, WorkdirBusyError
 from pipeline.model.artifacts import Artifact, ArtifactKind
 from pipeline.model.base import pretty_json
@@ -159,7 +160,7 @@ class WorkDirectory:
         path = self.path("cache", f"{name}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock)
             yield
 
     @contextmanager
@@ -171,15 +172,12 @@ class WorkDirectory:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with self.path(".lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                lock.seek(0)
+            if not try_lock(lock):
                 msg = (
-                    f"{self.root}: process {lock.read().strip() or '?'} is at work here. Wait for "
-                    "it, or use another directory with --work."
+                    f"{self.root}: process {_who(lock)} is at work here. Wait for it, or use "
+                    "another directory with --work."
                 )
-                raise WorkdirBusyError(msg) from error
+                raise WorkdirBusyError(msg)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -190,6 +188,15 @@ class WorkDirectory:
         for pattern in ("stages/*", "cache/**"):
             for left in tuple(self.root.glob(f"{pattern}/{PARTIAL_PREFIX}*")):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _who(lock: IO[str]) -> str:
+    """Return the pid in a lock's file, or a question mark: Windows lets nobody read it."""
+    try:
+        lock.seek(0)
+        return lock.read().strip() or "?"
+    except OSError:
+        return "?"
 
 
 def write_record(directory: Path, record: BaseModel) -> None:

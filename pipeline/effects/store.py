@@ -4,7 +4,6 @@ Files are put once under their final name; only indexes and the ledger are ever 
 compare-and-swap on its *tag* (in a directory the sha256 of its bytes).
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pipeline.effects.files import sha256_of, write_atomically
+from pipeline.effects.locks import lock
 from pipeline.errors import ConflictError, StoreError
 from pipeline.model.naming import check_key, is_key
 
@@ -245,8 +245,8 @@ class LocalStore:
     def _locked(self) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / INCOMING).mkdir(exist_ok=True)
-        with (self.root / INCOMING / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (self.root / INCOMING / "lock").open("a") as stream:
+            lock(stream)
             yield
 
 

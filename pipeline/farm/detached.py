@@ -5,6 +5,7 @@ writes. The supervisor starts the work, waits for it, and records how it ended. 
 functions of what was found; :mod:`pipeline.effects.detached` finds it.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,26 @@ def start_or_find(
         msg = f"{work.directory}: cannot be written: {error}. Is the disk full?"
         raise DetachedError(msg) from error
     return action
+
+
+def clear_others(work: DetachedWork, *, clock: Clock, pause: Pause) -> list[str]:
+    """Stop what else is left in this work directory, and forget what has ended; return its names.
+
+    A worker does one piece of work at a time for one directory, so what nobody follows is of an
+    earlier run, which another machine went on with.
+
+    Raises:
+        DetachedError: a process cannot be killed.
+    """
+    cleared = []
+    for directory in sorted(work.directory.parent.glob("*/")):
+        other = DetachedWork(work.root, directory.name)
+        if other.name == work.name or other.is_followed:
+            continue
+        if stop(other, clock=clock, pause=pause) is not Stopped.NOTHING:
+            cleared.append(other.name)
+        shutil.rmtree(directory, ignore_errors=True)
+    return cleared
 
 
 def _start(

@@ -137,7 +137,8 @@ def _announced_misfit(
     machine = Worker(os=facts.os, machine=facts.machine, containers=facts.containers)
     if job.mode not in ways(platform, platforms, machine):
         return f"a {facts.os} {facts.machine} does not do {job.platform} by mode {job.mode}"
-    if job.mode is not Mode.NATIVE and platform.emulator not in facts.emulators:
+    emulates = job.mode is Mode.EMULATED or facts.machine not in platform.runs_on
+    if emulates and platform.emulator not in facts.emulators:
         return f"it has no {platform.emulator}"
     for name, row_has, has in (
         ("memory", row.memory, facts.memory),

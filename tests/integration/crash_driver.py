@@ -121,7 +121,7 @@ def matrix(plan: dict[str, Any], write: Callable[[str], object]) -> None:
     work, now = Path(plan["work"]), datetime.fromisoformat(plan["now"])
     number, through = 0, False
     while not through:
-        number += 1
+        number += plan["stride"]
         places = {
             "store": plan["stores"].format(number=number),
             "base_url": plan["base_url"].format(number=number),

@@ -35,7 +35,7 @@ GIB: Final = 2**30
 
 FARM: Final = """
 url = "http://127.0.0.1:{port}"
-rejoin_seconds = 5
+rejoin_seconds = 15
 silence_minutes = 4
 missing_minutes = 4
 attempts = {attempts}

@@ -6,9 +6,11 @@
 import fcntl
 import hashlib
 import io
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -277,6 +279,69 @@ def farm_login(project: Project) -> Ran:
     return project.run("release", "demo", *options, check=False, **PASSWORD)
 
 
+def prepared(project: Project, *, claims: dict[str, object]) -> Ran:
+    """Prepare a run whose translation is not there, and collect it with these claims."""
+    remove_stages(project, "translate")
+    directory = project.work.parent
+    store = ("--run", "r1", "--hand-over", str(directory / "handover"))
+    submission = directory / "submission.json"
+    submission.write_text('{"request": "r", "channel": "release", "platforms": ["linux-x86_64"]}')
+    project.run("prepare", *store, "--submission", str(submission))
+    path = directory / "claims.json"
+    path.write_text(json.dumps({"run": "r1", "claims": [], **claims}))
+    return project.run("release", *store, "--claims", str(path), check=False)
+
+
+def claim(project: Project) -> Ran:
+    digest = "0" * 64
+    place = {"place": "trusted/thing.tar", "sha256": digest, "size": 1}
+    said = {"run": "r1", "identifier": "demo-linux-x86_64", "worker": "w", "seconds": 1}
+    stage = {"stage": "translate", "key": digest, **place}
+    return prepared(project, claims={"claims": [{**said, "stages": [stage], "cached": False}]})
+
+
+def unit_failed(project: Project) -> Ran:
+    failed = {"identifier": "demo-linux-x86_64", "reason": "the worker was lost in 3 attempts"}
+    return prepared(project, claims={"failed": [failed]})
+
+
+def unknown_run(project: Project) -> Ran:
+    store = ("--run", "r9", "--worker", "w", "--hand-over", str(project.work / "handover"))
+    return project.run("translate", "demo-linux-x86_64", *store, check=False)
+
+
+def disk_full(project: Project) -> Ran:
+    remove_stages(project, "source")
+    small = project.work / "stages" / "source"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", small], check=True)
+    try:
+        return project.run("source", check=False)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def detached(project: Project) -> Ran:
+    project.work.joinpath("detached").write_text("a file where a directory should be")
+    return project.run("detached", "name", "--", "config", check=False)
+
+
+def dial(project: Project) -> Ran:
+    password = project.work / "password"
+    password.write_text("not a secret")
+    password.chmod(0o600)
+    master = ("--master", "127.0.0.1:1", "--password-file", str(password), "--plain")
+    return project.run("farm-worker", str(project.work / "w"), "--name", "w", *master, check=False)
+
+
+def farm_start(project: Project) -> Ran:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        return project.run("farm", "--port", port, "--worker-port", "0", check=False)
+
+
 CATALOGUE: dict[type[errors.PipelineError], Provoke] = {
     errors.JobsFailedError: jobs_failed,
     errors.ConfigError: config_error,
@@ -313,6 +378,13 @@ CATALOGUE: dict[type[errors.PipelineError], Provoke] = {
     errors.RecordError: record,
     errors.FarmError: farm,
     errors.FarmLoginError: farm_login,
+    errors.ClaimError: claim,
+    errors.UnitFailedError: unit_failed,
+    errors.RunError: unknown_run,
+    errors.DiskFullError: disk_full,
+    errors.DetachedError: detached,
+    errors.DialError: dial,
+    errors.FarmStartError: farm_start,
 }
 
 
@@ -331,14 +403,19 @@ def test_each_cause_has_its_exit_code_and_says_what_to_do(
 
 
 def test_the_catalogue_is_complete() -> None:
-    """What needs a second writer, a lost answer or many nightlies is tried elsewhere."""
+    """What needs a second writer, a lost answer, many nightlies or less Python is elsewhere."""
     known = {
         value
         for value in vars(errors).values()
         if isinstance(value, type) and issubclass(value, errors.PipelineError)
     }
 
-    elsewhere = {errors.ConflictError, errors.UncertainError, errors.BisectError}
+    elsewhere = {
+        errors.ConflictError,
+        errors.UncertainError,
+        errors.BisectError,
+        errors.FarmExtraError,
+    }
     assert known == {*CATALOGUE, errors.PipelineError, *elsewhere}
 
 

@@ -165,6 +165,27 @@ def test_work_that_nobody_follows_stops_itself(desk: Desk) -> None:
     assert "demo is stopped: nobody follows for 3 s" in (desk.directory / "stderr").read_text()
 
 
+def test_what_an_earlier_run_left_is_stopped_when_the_next_one_comes(desk: Desk) -> None:
+    first = desk.serve()
+    left = desk.process("session")
+    first.kill()
+    first.wait()
+
+    said = desk.project.run("detached", "next", "--", "config")
+
+    assert "demo: nobody followed it any more; stopped" in said.stderr
+    wait_for(lambda: not left.is_running())
+    assert not desk.directory.exists()
+
+
+def test_what_somebody_follows_is_left_alone(desk: Desk) -> None:
+    desk.serve()
+
+    desk.project.run("detached", "next", "--", "config")
+
+    assert desk.process("session").is_running()
+
+
 def test_a_supervisor_that_is_killed_is_told_of_and_its_work_is_not_done_twice(
     desk: Desk,
 ) -> None:

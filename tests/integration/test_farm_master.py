@@ -354,7 +354,7 @@ def jobs_under_way(farm: Farm, name: str) -> int:
         },
     )
     request = farm.submit(name)
-    eventually("an end", lambda: any("x86_64" in line[1] for line in farm.events("end")))
+    assert farm.finished(farm.child(request, "demo-linux-x86_64")) == SUCCESS
     eventually("a start", lambda: farm.started("demo-linux-riscv64"))
     return request
 

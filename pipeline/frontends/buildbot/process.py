@@ -134,10 +134,17 @@ class ServerHold:
 
     def renew(self) -> None:
         """Ask whether the connection lives, and lock by another one if not."""
+        if self._is_alive():
+            return
+        self._connection = None
+        self.take()
+
+    def _is_alive(self) -> bool:
+        if self._connection is None:
+            return False
         try:
-            if self._connection is not None:
-                self._connection.execute(text("SELECT 1"))
-                self._connection.commit()
+            self._connection.execute(text("SELECT 1"))
+            self._connection.commit()
         except SQLAlchemyError:
-            self._connection = None
-            self.take()
+            return False
+        return True

@@ -304,3 +304,28 @@ def test_who_was_not_fit_is_asked_last() -> None:
     assert units.best(None, candidates, "one") == "one"
     assert units.best(None, candidates, "one", faulty="one") == "two"
     assert units.best(None, candidates[:1], "one", faulty="one") == "one"
+
+
+def test_what_a_machine_runs_itself_needs_no_emulator() -> None:
+    """A binary for musl is crossed, and run as any other program of that processor."""
+    platforms = make_config().platforms
+    row = FarmWorker(memory=4, disk=1)
+    facts = Facts(
+        os="linux", machine="x86_64", containers=True, memory=8 << 30, disk=8 << 30, emulators=()
+    )
+    wanted = PreparedJob(
+        identifier="demo-linux-musl-x86_64",
+        interpreter="demo",
+        platform="linux-musl-x86_64",
+        mode=Mode.CROSS,
+        os="linux",
+        machine="x86_64",
+        memory=2,
+        last="translate",
+        key=None,
+        is_done=False,
+    )
+    other = wanted.model_copy(update={"platform": "linux-musl-aarch64"})
+
+    assert units.misfit(wanted, platforms, row, facts) is None
+    assert units.misfit(other, platforms, row, facts) == "it has no qemu-aarch64"
