@@ -35,7 +35,7 @@ WORKERS: Final = {
     "one": "memory = 4\ndisk = 1\nbuilds = 2",
     "two": "memory = 4\ndisk = 1\nbuilds = 2",
 }
-CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+CREDENTIALS: Final = "[default]\naws_access_key_id = any\naws_secret_access_key = any\n"
 SMALL_DISK: Final = 100 << 20
 
 
@@ -272,7 +272,9 @@ def running() -> Iterator[Bench]:
         tables = text[1][text[1].index("[workers.") :]
         s3 = f'{{ endpoint = "http://{address}:{STORE}", addressing = "path" }}'
         path.write_text(f'{text[0]}[hand_over]\nstore = "s3://{BUCKET}/farm"\ns3 = {s3}\n{tables}')
-        farm.environment.update(CREDENTIALS)
+        credentials = Path(directory, "credentials")
+        credentials.write_text(CREDENTIALS)
+        farm.environment["AWS_SHARED_CREDENTIALS_FILE"] = str(credentials)
         farm.start()
         bench = Bench(farm, server)
         try:

@@ -59,6 +59,7 @@ def _docker_worker(name: str, latent: DockerLatent, options: dict[str, Any]) -> 
         docker_host=latent.docker_host or "unix:///var/run/docker.sock",
         image=latent.image,
         volumes=list(latent.volumes),
+        hostname=name,  # containers of its work are found again by it
         **options,
     )
 
