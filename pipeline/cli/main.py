@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import importlib
 import logging
 import os
 import sys
@@ -10,18 +11,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
-from pipeline.cli.bisecting import add_bisect
-from pipeline.cli.building import add_building_verbs
-from pipeline.cli.changing import add_changing_verbs
-from pipeline.cli.farming import add_farming_verbs
-from pipeline.cli.handing import add_hand_over_policy, add_prepare
-from pipeline.cli.installing import add_install_check
 from pipeline.cli.options import INTERRUPTED
-from pipeline.cli.pruning import add_prune
-from pipeline.cli.publishing import add_publishing_verbs
-from pipeline.cli.standing import add_status
-from pipeline.cli.workflows import add_workflow_verbs
-from pipeline.cli.working import add_working_verbs
+from pipeline.cli.working import FOLLOWING, add_working_verbs
 from pipeline.effects.console import Console
 from pipeline.errors import DiskFullError, PipelineError
 
@@ -85,7 +76,8 @@ def _bug(console: Console) -> int:
 
 def main_inner(argv: Sequence[str] | None, console: Console) -> int:
     """Run one command; errors are raised."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # Ours only: the libraries' own would show requests with what authorises them.
     logging.getLogger("pipeline").setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
@@ -93,22 +85,15 @@ def main_inner(argv: Sequence[str] | None, console: Console) -> int:
     return verb(arguments, console)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="Build, verify, sign and publish interpreters written in RPython.",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    add_building_verbs(verbs)
-    add_prepare(verbs)
-    add_hand_over_policy(verbs)
-    add_install_check(verbs)
-    add_changing_verbs(verbs)
-    add_prune(verbs)
-    add_publishing_verbs(verbs)
-    add_status(verbs)
-    add_bisect(verbs)
-    add_working_verbs(verbs)
-    add_farming_verbs(verbs)
-    add_workflow_verbs(verbs)
+    if list(argv[:1]) == [FOLLOWING]:
+        # Started once more for each job of a farm: it does not wait for what it has no use for.
+        add_working_verbs(verbs)
+    else:
+        importlib.import_module("pipeline.cli.verbs").add_verbs(verbs)
     return parser

@@ -29,6 +29,7 @@ from pipeline.model.base import Name, pretty_json
 
 ORPHAN_MINUTES: Final = 30.0
 LEFT: Final = 130
+FOLLOWING: Final = "detached"
 
 
 def add_working_verbs(verbs: Verbs) -> None:
@@ -40,7 +41,7 @@ def add_working_verbs(verbs: Verbs) -> None:
 
 def _add_detached(verbs: Verbs) -> None:
     summary = "run a verb that goes on when its caller dies; run again, follow it or get its result"
-    parser = add_verb(verbs, "detached", summary, _run_detached)
+    parser = add_verb(verbs, FOLLOWING, summary, _run_detached)
     parser.add_argument("name", type=_name, metavar="NAME", help="what the work is found by")
     parser.add_argument(
         "--orphan-minutes",

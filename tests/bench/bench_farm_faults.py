@@ -126,7 +126,7 @@ def worker_gone(bench: Bench) -> Told:
     name = bench.until_translating()
     bench.farm.workers[name].kill()
     base = bench.farm.workers[name].directory
-    subprocess.run(["pkill", "-9", "-f", f"--work {base}"], check=False)
+    subprocess.run(["pkill", "-9", "-f", "--", f"--work {base}"], check=False)
     for container in docker.from_env().containers.list():
         if container.name and "-translate-" in container.name:
             container.remove(force=True)
