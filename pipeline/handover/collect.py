@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
-from pipeline.effects.context import Context
+from pipeline.effects.context import Claimed, Context
 from pipeline.effects.store import Store
 from pipeline.errors import ClaimError, PipelineError, RunError, UnitFailedError
 from pipeline.handover.checks import CHECKS, check_source
@@ -11,13 +12,12 @@ from pipeline.handover.environments import take_environment
 from pipeline.handover.outputs import take_stage
 from pipeline.handover.places import is_workers
 from pipeline.handover.runs import Run
-from pipeline.model.farm import Claim, Claims, PreparedJob
-from pipeline.model.records import Environment
+from pipeline.model.farm import Claim, Claims, PreparedJob, StageClaim
 from pipeline.publish.sites import OpenChannel
 from pipeline.run import Outcome, run_plan
-from pipeline.stages import ORDER, Stage
+from pipeline.stages import ORDER, Stage, make_job
 
-Taken = Mapping[str, tuple[Environment, ...]]
+Taken = Mapping[str, Claimed]
 
 
 def collect(
@@ -44,7 +44,7 @@ def collect(
 def take_claims(
     ctx: Context, store: Store, run: Run, claims: Claims
 ) -> tuple[dict[str, Taken], dict[str, PipelineError]]:
-    """Take over what is claimed; return the environments of what was, and why others were not."""
+    """Take over what is claimed; return what was, and why others were not."""
     claimed: dict[str, Taken] = {}
     failed: dict[str, PipelineError] = {
         job.identifier: UnitFailedError(job.reason) for job in claims.failed
@@ -55,7 +55,7 @@ def take_claims(
                 step.phase(f"check what {claim.worker} claims")
                 claimed[claim.identifier] = _take(ctx, store, run, claim)
         except PipelineError as error:
-            error.where = error.where or f"claim of {claim.worker} for {claim.identifier}"
+            error.where = f"claim of {claim.worker} for {claim.identifier}"
             failed[claim.identifier] = error
     return claimed, failed | _unclaimed(run.prepared.jobs, {*claimed, *failed})
 
@@ -66,11 +66,17 @@ def _unclaimed(jobs: Iterable[PreparedJob], known: set[str]) -> dict[str, Pipeli
 
 
 def _take(ctx: Context, store: Store, run: Run, claim: Claim) -> Taken:
-    run.job(claim.identifier)
-    _require_asked(run, claim, run.prepared_job(claim.identifier))
-    for stage in claim.stages:
-        take_stage(store, stage, ctx.work, CHECKS[stage.stage])
-    return {stage.stage: stage.environments for stage in claim.stages}
+    job, prepared = run.job(claim.identifier), run.prepared_job(claim.identifier)
+    _require_asked(run, claim, prepared)
+    taken = {stage.stage: _claimed(ctx, store, stage) for stage in claim.stages}
+    # Every stage up to the last is claimed, so that none is run.
+    make_job(replace(ctx, claimed={claim.identifier: taken}), job, Stage(prepared.last))
+    return taken
+
+
+def _claimed(ctx: Context, store: Store, stage: StageClaim) -> Claimed:
+    take = partial(take_stage, store, stage, ctx.work, CHECKS[stage.stage])
+    return Claimed(key=stage.key, environments=stage.environments, take=take)
 
 
 def _require_asked(run: Run, claim: Claim, prepared: PreparedJob) -> None:

@@ -19,7 +19,8 @@ from pipeline.errors import (
     UnsafeArchiveError,
 )
 from pipeline.handover.collect import collect
-from pipeline.handover.places import environment_place
+from pipeline.handover.outputs import give_stage
+from pipeline.handover.places import environment_place, of_worker
 from pipeline.handover.runs import known_run
 from pipeline.model.farm import Claim, Claims, FailedJob
 from pipeline.model.naming import LEDGER_KEY
@@ -289,6 +290,44 @@ def test_a_claim_of_something_else_is_refused(
         farm.collect(run, replaced(claim, **change))
 
     assert not is_published(farm)
+
+
+def test_a_claim_leaves_nothing_where_the_output_of_another_job_belongs(farm: Farm) -> None:
+    """Whoever is trusted with one platform must not decide the bytes of another."""
+    farm.after = Stage.VERIFY
+    run, hostile = farm.prepare(platforms=BOTH), farm.machine("two")
+    honest = farm.unit(run, farm.machine("one"))
+    own = farm.unit(run, hostile, "toy-linux-x86_64_v3")
+    directory = hostile.ctx.work.stage_directory("package", own.stages[1].key)
+    key = honest.stages[1].key
+    foreign = give_stage(
+        farm.store, of_worker("two"), "package", key, directory, own.stages[1].environments
+    )
+    lied = changed(own, stages=(own.stages[0], foreign, own.stages[2]))
+
+    with pytest.raises(ClaimError, match="does not have the key") as caught:
+        farm.collect(run, lied, honest)
+
+    assert caught.value.where == "claim of two for toy-linux-x86_64_v3"
+    taken = farm.signer.ctx.work.stage_directory("package", key) / "record.json"
+    assert "v3" not in taken.read_text()
+
+
+def test_a_key_that_nobody_asked_for_is_not_taken_over(farm: Farm) -> None:
+    """Where only the worker can know the key, the signer computes it before it takes anything."""
+    farm.signer.engine.machine = "riscv64"
+    run, worker = farm.prepare(), farm.machine("one")
+    claim, key = farm.unit(run, worker), digest("the job of another platform")
+    given = claim.stages[0]
+    directory = worker.ctx.work.stage_directory("translate", given.key)
+    foreign = give_stage(
+        farm.store, of_worker("one"), "translate", key, directory, given.environments
+    )
+
+    with pytest.raises(ClaimError, match="does not have the key"):
+        farm.collect(run, changed(claim, stages=(foreign,)))
+
+    assert not farm.signer.ctx.work.stage_directory("translate", key).exists()
 
 
 def test_a_claim_of_another_run_is_refused(farm: Farm) -> None:
