@@ -1,6 +1,6 @@
 """Takes over what workers claim, checked, and makes the releases of it on the trusted machine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from pipeline.handover.outputs import take_stage
 from pipeline.handover.places import is_workers
 from pipeline.handover.runs import Run
 from pipeline.model.farm import Claim, Claims, PreparedJob, StageClaim
+from pipeline.model.records import Translation
 from pipeline.publish.sites import OpenChannel
 from pipeline.run import Outcome, run_plan
 from pipeline.stages import ORDER, Stage, make_job
@@ -57,12 +58,22 @@ def take_claims(
         except PipelineError as error:
             error.where = f"claim of {claim.worker} for {claim.identifier}"
             failed[claim.identifier] = error
-    return claimed, failed | _unclaimed(run.prepared.jobs, {*claimed, *failed})
+    missing = [job for job in run.prepared.jobs if job.identifier not in {*claimed, *failed}]
+    return claimed, failed | dict(_missing(ctx, missing))
 
 
-def _unclaimed(jobs: Iterable[PreparedJob], known: set[str]) -> dict[str, PipelineError]:
-    missing = (job.identifier for job in jobs if not job.is_done and job.identifier not in known)
-    return {name: UnitFailedError(f"{name}: no worker has claimed it.") for name in missing}
+def _missing(ctx: Context, jobs: Iterable[PreparedJob]) -> Iterator[tuple[str, PipelineError]]:
+    """Yield those of *jobs*, which nobody claims, that are not done: the signer does not build."""
+    for job in jobs:
+        name = job.identifier
+        if not job.is_done:
+            yield name, UnitFailedError(f"{name}: no worker has claimed it.")
+        elif ctx.work.finished(Stage.TRANSLATE, str(job.key), Translation) is None:
+            msg = (
+                f"{name}: its translation was here when the run was prepared, and is gone from "
+                f"{ctx.work.root}. Submit again: a worker makes it then."
+            )
+            yield name, UnitFailedError(msg)
 
 
 def _take(ctx: Context, store: Store, run: Run, claim: Claim) -> Taken:

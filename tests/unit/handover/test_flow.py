@@ -1,5 +1,6 @@
 """A run from its submission to its release, on machines that share nothing but a store."""
 
+import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -156,6 +157,18 @@ def test_a_translation_that_is_there_needs_no_worker_in_the_next_run(farm: Farm)
     assert [job.is_done for job in run.prepared.jobs] == [False]
     assert [job.is_done for job in again.prepared.jobs] == [True]
     assert len(farm.collect(again).releases) == 1
+
+
+def test_a_translation_that_was_there_and_is_gone_is_not_made_on_the_signer(farm: Farm) -> None:
+    first = farm.prepare()
+    farm.unit(first, farm.machine("one"))
+    second = farm.prepare("r2")
+    shutil.rmtree(farm.signer.ctx.work.path("stages", "translate"))
+
+    with pytest.raises(UnitFailedError, match="was here when the run was prepared, and is gone"):
+        farm.collect(second)
+
+    assert farm.signer.steps == []
 
 
 def test_a_translation_that_was_changed_is_made_again(farm: Farm) -> None:
