@@ -7,6 +7,7 @@ import argparse
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,6 +31,7 @@ from pipeline.effects.retry import PATIENT
 from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, RunError
+from pipeline.farm.units import unit_workers
 from pipeline.handover.collect import collect
 from pipeline.handover.policy import bucket_policy
 from pipeline.handover.prepare import Asked, kinds_of, prepare_run
@@ -128,7 +130,7 @@ def do_unit(arguments: argparse.Namespace, console: Console) -> int:
         identifier=identifier,
         worker=worker,
         last=arguments.last,
-        builders=tuple(farm.builders) if farm is not None else (),
+        builders=_builders(ctx, farm).get(identifier, ()),
     )
     with ctx.work.locked():
         claim = run_unit(ctx, store, unit)
@@ -194,6 +196,10 @@ def _farm(arguments: argparse.Namespace) -> FarmConfig | None:
     return load_farm(root) if (root / "farm.toml").is_file() else None
 
 
+def _builders(ctx: Context, farm: FarmConfig | None) -> Mapping[str, tuple[str, ...]]:
+    return unit_workers(ctx.config, farm) if farm is not None else {}
+
+
 def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.run_name is None:
         msg = "command line: prepare needs --run RUN, the name of what is prepared."
@@ -207,7 +213,7 @@ def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
         run=arguments.run_name,
         submission=submission,
         kinds=tuple(arguments.kind) or (kinds_of(farm) if farm is not None else ()),
-        builders=tuple(farm.builders) if farm is not None else (),
+        builders=_builders(ctx, farm),
         after=farm.hand_over.after if farm is not None else Stage.TRANSLATE,
     )
     store = hand_over_store(ctx, farm, arguments)

@@ -16,6 +16,10 @@ role = "signer"
 memory = 1
 [workers.one]
 memory = 8
+[workers.mac]
+os = "darwin"
+machine = "arm64"
+memory = 8
 """
 SUBMISSION = {"request": "test", "channel": "release", "names": ["toy"]}
 
@@ -87,6 +91,21 @@ def test_each_verb_says_one_document_and_the_next_takes_it(command: Command) -> 
     (release,) = Collected.model_validate_json(output).releases
     assert release.release == "toy-v1.2.3"
     assert release.is_new
+
+
+@pytest.mark.parametrize(("worker", "is_done"), [("one", True), ("mac", False)])
+def test_only_who_may_do_a_job_is_believed_to_have_done_it(
+    command: Command, worker: str, *, is_done: bool
+) -> None:
+    prepare(command)
+    translate(command, "--worker", worker)
+
+    submission = ("--submission", str(command.root / "submission.json"))
+    _, output, _ = command.run(
+        "signer", "prepare", "--run", "r2", *submission, "--hand-over", "handover"
+    )
+
+    assert [job.is_done for job in Prepared.model_validate_json(output).jobs] == [is_done]
 
 
 def test_a_worker_says_who_it_is(command: Command) -> None:

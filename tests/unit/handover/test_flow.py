@@ -159,6 +159,21 @@ def test_a_translation_that_is_there_needs_no_worker_in_the_next_run(farm: Farm)
     assert len(farm.collect(again).releases) == 1
 
 
+def test_what_a_worker_hands_over_unasked_is_not_believed(farm: Farm) -> None:
+    """Keys are known to all, and each worker can put anything under its own place."""
+    farm.builders = {"toy-linux-x86_64": ("one",), "toy-linux-x86_64_v3": ("two",)}
+    run = farm.prepare()
+    farm.unit(run, farm.machine("two"))
+    worker = farm.machine("one")
+
+    again = farm.prepare("r2")
+    claim = farm.unit(again, worker)
+
+    assert [job.is_done for job in again.prepared.jobs] == [False]
+    assert not claim.cached
+    assert worker.steps == ["translate"]
+
+
 def test_a_translation_that_was_there_and_is_gone_is_not_made_on_the_signer(farm: Farm) -> None:
     first = farm.prepare()
     farm.unit(first, farm.machine("one"))
