@@ -196,13 +196,13 @@ class _Preparation:
         if self._ctx.work.finished(Stage.TRANSLATE, key, Translation) is not None:
             return True
         owners = [of_worker(name) for name in self._asked.builders.get(job.identifier, ())]
-        claim = find_stage(self._store, owners, Stage.TRANSLATE, key, (known.environment,))
-        if claim is None:
-            return False
         try:
+            claim = find_stage(self._store, owners, Stage.TRANSLATE, key, (known.environment,))
+            if claim is None:
+                return False
             take_stage(self._store, claim, self._ctx.work, CHECKS[Stage.TRANSLATE])
         except PipelineError as error:
-            self._ctx.console.warn(f"{claim.place}: not used: {error}")
+            self._ctx.console.warn(f"{job.identifier}: what is there is not used: {error}")
             return False
         return True
 

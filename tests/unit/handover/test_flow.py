@@ -269,10 +269,21 @@ def test_a_claim_with_a_wrong_digest_is_refused(farm: Farm) -> None:
 def test_an_output_that_was_changed_after_the_claim_is_refused(farm: Farm) -> None:
     run = farm.prepare()
     claim = farm.unit(run, farm.machine("one"))
-    with (farm.directory / "handover" / claim.stages[0].place).open("ab") as file:
+    with (farm.directory / "handover" / claim.stages[0].place).open("r+b") as file:
         file.write(b"\0")
 
     with pytest.raises(DigestMismatchError):
+        farm.collect(run, claim)
+
+
+def test_an_output_that_is_larger_than_was_claimed_is_not_read_on(farm: Farm) -> None:
+    """It would fill the signer's disk, which is every release's."""
+    run = farm.prepare()
+    claim = farm.unit(run, farm.machine("one"))
+    with (farm.directory / "handover" / claim.stages[0].place).open("ab") as file:
+        file.write(b"\0")
+
+    with pytest.raises(StoreError, match=f"holds more than {claim.stages[0].size} bytes"):
         farm.collect(run, claim)
 
 
