@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -150,7 +151,7 @@ def do_collect(arguments: argparse.Namespace, console: Console) -> int:
     if run.plan.channel != arguments.channel:
         msg = f"run {run.run} is of channel {run.plan.channel}: use that verb, not this one."
         raise RunError(msg)
-    with ctx.work.locked():
+    with _signers_turn(ctx):
         channel = open_channel(ctx, run.plan.channel_config, arguments)
         outcome = collect(ctx, store, run, claims, channel, arguments.last)
     tables.show_outcome(console, outcome, channel.sites[0])
@@ -196,6 +197,15 @@ def _farm(arguments: argparse.Namespace) -> FarmConfig | None:
     return load_farm(root) if (root / "farm.toml").is_file() else None
 
 
+def _signers_turn(ctx: Context) -> AbstractContextManager[None]:
+    """Wait for another run: no other machine could do it, and work that is left ends by itself."""
+    return ctx.work.locked(
+        lambda who: ctx.console.line(
+            f"waits for process {who}, which is at work in {ctx.work.root}"
+        )
+    )
+
+
 def _builders(ctx: Context, farm: FarmConfig | None) -> Mapping[str, tuple[str, ...]]:
     return unit_workers(ctx.config, farm) if farm is not None else {}
 
@@ -217,7 +227,7 @@ def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
         after=farm.hand_over.after if farm is not None else Stage.TRANSLATE,
     )
     store = hand_over_store(ctx, farm, arguments)
-    with ctx.work.locked():
+    with _signers_turn(ctx):
         channel = _published(ctx, arguments)
         here = workers_for(ctx, platform.machine()).here
         run = prepare_run(ctx, store, asked, here, channel)
