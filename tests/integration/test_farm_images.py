@@ -199,6 +199,6 @@ def connected(port: int) -> set[str]:
 
 def answers(port: int) -> bool:
     try:
-        return "coordinator" in connected(port)
+        return "coordinator-1" in connected(port)
     except requests.RequestException:
         return False

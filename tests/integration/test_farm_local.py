@@ -128,9 +128,10 @@ def test_a_farm_that_was_killed_is_found_again_with_what_was_asked(
 
 @pytest.fixture(scope="module")
 def copied(farm: LocalFarm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the farm, taken while something that was asked waits for the coordinator."""
-    workers = farm.get("workers?name=coordinator")["workers"]
-    farm.control(f"workers/{workers[0]['workerid']}", "pause", reason="a test")
+    """A copy of the farm, taken while something that was asked waits for a coordinator."""
+    for worker in farm.get("workers")["workers"]:
+        if worker["name"].startswith("coordinator-"):
+            farm.control(f"workers/{worker['workerid']}", "pause", reason="a test")
     builder = farm.get("builders?name=release")["builders"][0]["builderid"]
     farm.control("forceschedulers/submit", "force", builderid=builder, submission="{}")
     file = tmp_path_factory.mktemp("copy") / "farm.tar"
