@@ -7,7 +7,7 @@ from typing import Final
 from pipeline.bootstrap import with_bootstraps
 from pipeline.effects.context import Context
 from pipeline.effects.store import Store
-from pipeline.errors import ConfigError, PipelineError, RunError
+from pipeline.errors import ConfigError, PipelineError, RunError, StoreError
 from pipeline.handover.checks import CHECKS
 from pipeline.handover.environments import share_environment
 from pipeline.handover.outputs import find_stage, give_stage, take_stage
@@ -169,6 +169,8 @@ class _Preparation:
             return None
         try:
             environment = share_environment(ctx, self._store, job.environment, job.placement)
+        except StoreError:
+            raise  # it is the signer's to make, and every worker's to use
         except PipelineError as error:
             self._ctx.console.warn(f"{job.identifier}: its worker has to see to that: {error}")
             return None

@@ -9,12 +9,14 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.effects.files import sha256_of
+from pipeline.effects.store import LocalStore
 from pipeline.errors import (
     ClaimError,
     DigestMismatchError,
     JobsFailedError,
     RunError,
     StoreError,
+    UncertainError,
     UnitFailedError,
     UnknownNameError,
     UnsafeArchiveError,
@@ -200,6 +202,40 @@ def test_a_run_is_prepared_once(farm: Farm) -> None:
     first = farm.prepare()
 
     assert farm.prepare() == first
+
+
+class Deaf(LocalStore):
+    """A store whose answers to a replacement below *place* are lost; it *does* it or does not."""
+
+    def __init__(self, root: Path, place: str, *, does: bool) -> None:
+        super().__init__(root)
+        self._place, self._does = place, does
+
+    def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
+        """Say that it is not known whether it is replaced."""
+        if self._does or not key.startswith(self._place):
+            super().replace(key, data, tag=tag, content_type=content_type)
+        if key.startswith(self._place):
+            raise UncertainError(key)
+
+
+@pytest.mark.parametrize("place", ["trusted/runs/", "trusted/environments/"])
+def test_a_store_whose_answer_was_lost_is_asked_what_it_has(farm: Farm, place: str) -> None:
+    farm.store = Deaf(farm.store.root, place, does=True)
+
+    run = farm.prepare()
+
+    assert known_run(farm.store, "r1") == run
+    assert run.prepared.jobs[0].key is not None
+
+
+@pytest.mark.parametrize("place", ["trusted/runs/", "trusted/environments/"])
+def test_a_store_that_did_not_take_it_fails_the_preparation(farm: Farm, place: str) -> None:
+    """Else every worker would make an environment of its own, and nothing would be equal."""
+    farm.store = Deaf(farm.store.root, place, does=False)
+
+    with pytest.raises(UncertainError):
+        farm.prepare()
 
 
 def test_a_runs_name_stands_for_one_submission(farm: Farm) -> None:
