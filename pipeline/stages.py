@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pipeline.distribute.archives import Archives
 from pipeline.distribute.debian import runner as debian_stage
 from pipeline.distribute.image import runner as image_stage
-from pipeline.effects.context import Context, StageOutput
+from pipeline.effects.context import Claimed, Context, StageOutput
 from pipeline.effects.files import write_record
 from pipeline.environment import ready_environment, recorded_environment
 from pipeline.errors import ClaimError, PipelineError
@@ -745,7 +745,7 @@ def _once_in(
         if claimed is None:
             environments = _environments(ctx, stage, job, names, placement, contained)
         else:
-            environments = _claimed(ctx, stage, names, contained, claimed)
+            environments = _taken(names, contained, claimed)
         key = contained.key(environments)
     return _once(
         ctx,
@@ -779,22 +779,20 @@ def _environments(
     return environments
 
 
-def _claimed(
-    ctx: Context,
-    stage: Stage,
-    names: tuple[str, ...],
-    contained: Contained[R],
-    claimed: tuple[Environment, ...],
+def _taken(
+    names: tuple[str, ...], contained: Contained[R], claimed: Claimed
 ) -> tuple[Environment, ...]:
-    """Return the environments that a worker says a stage ran in, if that is what was taken over.
+    """Take over what a worker claims, if its key is what this stage has in its environments here.
 
     Raises:
-        ClaimError: what was taken over is not what these environments would have made.
+        ClaimError: it is what other environments would have made, or another job.
+        PipelineError: it cannot be taken over.
     """
-    by_name = {environment.name: environment for environment in claimed}
+    by_name = {environment.name: environment for environment in claimed.environments}
     if set(names) == set(by_name):
         environments = tuple(by_name[name] for name in names)
-        if _is_finished(ctx, stage, contained, environments):
+        if contained.key(environments) == claimed.key:
+            claimed.take()
             return environments
     msg = (
         "what the worker handed over does not have the key that this stage has here: it ran other "

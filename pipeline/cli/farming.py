@@ -38,6 +38,7 @@ from pipeline.farm.parts import (
     master_part,
     wait_until_ready,
 )
+from pipeline.farm.settings import read_secret
 from pipeline.farm.units import read_facts
 from pipeline.farm.worker import (
     INFO,
@@ -343,9 +344,8 @@ def _work_on(arguments: argparse.Namespace, farm: LocalFarm, processes: LocalPro
     if arguments.run_then:
         argv = [farm.url if word == URL_WORD else word for word in arguments.then]
         password = farm.admin("admin")
-        given = {CLIENT_VARIABLE: password.read_text(encoding="utf-8").strip()}
-        command = (sys.executable, "-m", "pipeline", *argv)
-        return ProcessRunner().call(command, environment=given if password.exists() else {})
+        given = {CLIENT_VARIABLE: read_secret(password)} if password.exists() else {}
+        return ProcessRunner().call((sys.executable, "-m", "pipeline", *argv), environment=given)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(INTERVAL)

@@ -7,6 +7,8 @@ import argparse
 import platform
 import re
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,6 +32,7 @@ from pipeline.effects.retry import PATIENT
 from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
 from pipeline.errors import ConfigError, RunError
+from pipeline.farm.units import unit_workers
 from pipeline.handover.collect import collect
 from pipeline.handover.policy import bucket_policy
 from pipeline.handover.prepare import Asked, kinds_of, prepare_run
@@ -128,7 +131,7 @@ def do_unit(arguments: argparse.Namespace, console: Console) -> int:
         identifier=identifier,
         worker=worker,
         last=arguments.last,
-        builders=tuple(farm.builders) if farm is not None else (),
+        builders=_builders(ctx, farm).get(identifier, ()),
     )
     with ctx.work.locked():
         claim = run_unit(ctx, store, unit)
@@ -148,7 +151,7 @@ def do_collect(arguments: argparse.Namespace, console: Console) -> int:
     if run.plan.channel != arguments.channel:
         msg = f"run {run.run} is of channel {run.plan.channel}: use that verb, not this one."
         raise RunError(msg)
-    with ctx.work.locked():
+    with _signers_turn(ctx):
         channel = open_channel(ctx, run.plan.channel_config, arguments)
         outcome = collect(ctx, store, run, claims, channel, arguments.last)
     tables.show_outcome(console, outcome, channel.sites[0])
@@ -194,6 +197,19 @@ def _farm(arguments: argparse.Namespace) -> FarmConfig | None:
     return load_farm(root) if (root / "farm.toml").is_file() else None
 
 
+def _signers_turn(ctx: Context) -> AbstractContextManager[None]:
+    """Wait for another run: no other machine could do it, and work that is left ends by itself."""
+    return ctx.work.locked(
+        lambda who: ctx.console.line(
+            f"waits for process {who}, which is at work in {ctx.work.root}"
+        )
+    )
+
+
+def _builders(ctx: Context, farm: FarmConfig | None) -> Mapping[str, tuple[str, ...]]:
+    return unit_workers(ctx.config, farm) if farm is not None else {}
+
+
 def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.run_name is None:
         msg = "command line: prepare needs --run RUN, the name of what is prepared."
@@ -207,11 +223,11 @@ def _run_prepare(arguments: argparse.Namespace, console: Console) -> int:
         run=arguments.run_name,
         submission=submission,
         kinds=tuple(arguments.kind) or (kinds_of(farm) if farm is not None else ()),
-        builders=tuple(farm.builders) if farm is not None else (),
+        builders=_builders(ctx, farm),
         after=farm.hand_over.after if farm is not None else Stage.TRANSLATE,
     )
     store = hand_over_store(ctx, farm, arguments)
-    with ctx.work.locked():
+    with _signers_turn(ctx):
         channel = _published(ctx, arguments)
         here = workers_for(ctx, platform.machine()).here
         run = prepare_run(ctx, store, asked, here, channel)

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, TypeVar
@@ -164,20 +164,25 @@ class WorkDirectory:
             yield
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Keep other processes out, and clear what a killed one left half-written.
 
+        With *wait* it is waited for another process that is at work here; *wait* is told which.
+
         Raises:
-            WorkdirBusyError: another process is at work here.
+            WorkdirBusyError: another process is at work here, and it is not waited for.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with self.path(".lock").open("a+") as lock:
             if not try_lock(lock):
-                msg = (
-                    f"{self.root}: process {_who(lock)} is at work here. Wait for it, or use "
-                    "another directory with --work."
-                )
-                raise WorkdirBusyError(msg)
+                if wait is None:
+                    msg = (
+                        f"{self.root}: process {_who(lock)} is at work here. Wait for it, or use "
+                        "another directory with --work."
+                    )
+                    raise WorkdirBusyError(msg)
+                wait(_who(lock))
+                take_lock(lock)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

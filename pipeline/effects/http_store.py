@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from pipeline.effects.http import HttpClient, Received
-from pipeline.effects.store import OnBytes, Stored, Tagged, ignore_bytes
+from pipeline.effects.store import LARGEST_FILE, OnBytes, Stored, Tagged, ignore_bytes
 from pipeline.errors import DownloadError, StoreError
 from pipeline.model.naming import check_key, public_url
 
 LARGEST_READ: Final = 256 << 20
-LARGEST_FILE: Final = 8 << 30
 ABSENT: Final = frozenset({404, 410})
 
 
@@ -43,9 +42,9 @@ class HttpStore:
                 return None
             return Stored(size=received.size, sha256=received.sha256)
 
-    def download(self, key: str, path: Path) -> Stored | None:
+    def download(self, key: str, path: Path, *, largest: int = LARGEST_FILE) -> Stored | None:
         """Write all bytes under *key* to *path* and describe them, or return None."""
-        received = self._receive(key, path, LARGEST_FILE)
+        received = self._receive(key, path, largest)
         if received is None:
             return None
         return Stored(size=received.size, sha256=received.sha256)

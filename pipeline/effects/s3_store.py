@@ -26,7 +26,7 @@ from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from threading import BoundedSemaphore, Event
-from typing import IO, TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -44,9 +44,11 @@ from pipeline.effects.s3_client import (
 from pipeline.effects.store import (
     CACHE_FOR_EVER,
     CACHE_SHORTLY,
+    LARGEST_FILE,
     OnBytes,
     Stored,
     Tagged,
+    copied,
     ignore_bytes,
 )
 from pipeline.errors import ConflictError, StoreError, UncertainError
@@ -176,7 +178,10 @@ class S3Store:
 
         def attempt() -> Stored | None:
             answer = self._get(key)
-            return None if answer is None else _described(answer)
+            if answer is None:
+                return None
+            with closing(answer["Body"]) as body:
+                return copied(key, body.iter_chunks(CHUNK), None, LARGEST_FILE)
 
         return self._call(f"get {key}", attempt)
 
@@ -202,15 +207,15 @@ class S3Store:
 
         return self._call(f"get {key}", attempt)
 
-    def download(self, key: str, path: Path) -> Stored | None:
+    def download(self, key: str, path: Path, *, largest: int = LARGEST_FILE) -> Stored | None:
         """Write all bytes under *key* to *path* and describe them; begun again if it is cut off."""
 
         def attempt() -> Stored | None:
             answer = self._get(key)
             if answer is None:
                 return None
-            with path.open("wb") as file:
-                return _described(answer, file)
+            with path.open("wb") as file, closing(answer["Body"]) as body:
+                return copied(key, body.iter_chunks(CHUNK), file, largest)
 
         return self._call(f"get {key}", attempt)
 
@@ -556,18 +561,6 @@ def _unless_there(key: str, put: Callable[[], object]) -> bool:
             raise ConflictError(msg) from error
         raise
     return True
-
-
-def _described(answer: "GetObjectOutputTypeDef", copy: IO[bytes] | None = None) -> Stored:
-    """Read an object to its end, into *copy* if that is given, and describe it."""
-    digest, size = hashlib.sha256(), 0
-    with closing(answer["Body"]) as body:
-        for chunk in body.iter_chunks(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            if copy is not None:
-                copy.write(chunk)
-    return Stored(size=size, sha256=digest.hexdigest())
 
 
 def _page_to(target: str, link: str) -> bytes:

@@ -8,13 +8,14 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
-from pipeline.effects.files import sha256_of, write_atomically
+from pipeline.effects.files import CHUNK, sha256_of, write_atomically
 from pipeline.effects.locks import lock
 from pipeline.errors import ConflictError, StoreError
 from pipeline.model.naming import check_key, is_key
@@ -45,9 +46,30 @@ class Tagged:
 
 OnBytes = Callable[[int], None]
 
+LARGEST_FILE: Final = 8 << 30
+"""Bytes of one file, as of what is unpacked; more is not read."""
+
 
 def ignore_bytes(_count: int) -> None:
     """Take the number of bytes that were sent, and show nobody."""
+
+
+def copied(key: str, chunks: Iterable[bytes], copy: IO[bytes] | None, largest: int) -> Stored:
+    """Read what is under *key* to its end, into *copy* if that is given, and describe it.
+
+    Raises:
+        StoreError: there are more than *largest* bytes.
+    """
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > largest:
+            msg = f"{key}: holds more than {largest} bytes, which is as much as there should be."
+            raise StoreError(msg)
+        digest.update(chunk)
+        if copy is not None:
+            copy.write(chunk)
+    return Stored(size=size, sha256=digest.hexdigest())
 
 
 class Store(Protocol):
@@ -87,10 +109,13 @@ class Store(Protocol):
     def read(self, key: str) -> Tagged | None:
         """Return a small object, or None."""
 
-    def download(self, key: str, path: Path) -> Stored | None:
+    def download(self, key: str, path: Path, *, largest: int = LARGEST_FILE) -> Stored | None:
         """Write all bytes under *key* to the new file *path* and describe them, or return None.
 
         What was cut off on the way is not told from what is whole: compare with what is expected.
+
+        Raises:
+            StoreError: there are more than *largest* bytes; no more of them was written.
         """
 
     def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
@@ -174,14 +199,15 @@ class LocalStore:
                 return None
         return Tagged(data=data, tag=_tag(data))
 
-    def download(self, key: str, path: Path) -> Stored | None:
+    def download(self, key: str, path: Path, *, largest: int = LARGEST_FILE) -> Stored | None:
         """Copy the file under *key* to *path* and describe the copy."""
         with _store_errors(key):
             try:
-                shutil.copyfile(self._path(key), path)
+                source = self._path(key).open("rb")
             except FileNotFoundError:
                 return None
-        return Stored(size=path.stat().st_size, sha256=sha256_of(path))
+            with source, path.open("wb") as copy:
+                return copied(key, iter(partial(source.read, CHUNK), b""), copy, largest)
 
     def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:  # noqa: ARG002
         """Put *data* under *key* if its tag is still *tag*."""

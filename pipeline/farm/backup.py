@@ -69,7 +69,9 @@ def restore(file: Path, directory: Path, process: ProcessRunner) -> None:
     with new_directory(directory) as made:
         try:
             with tarfile.open(file) as archive:
-                archive.extractall(made, filter="data")
+                # Debian 12's Python has no filters yet, and looks at no such attribute.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(made)  # noqa: S202 - it is the farm's own copy
         except (tarfile.TarError, OSError) as error:
             msg = f"{file}: cannot be restored: {error}."
             raise ConfigError(msg) from error

@@ -1,9 +1,10 @@
 """Takes over what workers claim, checked, and makes the releases of it on the trusted machine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
-from pipeline.effects.context import Context
+from pipeline.effects.context import Claimed, Context
 from pipeline.effects.store import Store
 from pipeline.errors import ClaimError, PipelineError, RunError, UnitFailedError
 from pipeline.handover.checks import CHECKS, check_source
@@ -11,13 +12,13 @@ from pipeline.handover.environments import take_environment
 from pipeline.handover.outputs import take_stage
 from pipeline.handover.places import is_workers
 from pipeline.handover.runs import Run
-from pipeline.model.farm import Claim, Claims, PreparedJob
-from pipeline.model.records import Environment
+from pipeline.model.farm import Claim, Claims, PreparedJob, StageClaim
+from pipeline.model.records import Translation
 from pipeline.publish.sites import OpenChannel
 from pipeline.run import Outcome, run_plan
-from pipeline.stages import ORDER, Stage
+from pipeline.stages import ORDER, Stage, make_job
 
-Taken = Mapping[str, tuple[Environment, ...]]
+Taken = Mapping[str, Claimed]
 
 
 def collect(
@@ -44,7 +45,7 @@ def collect(
 def take_claims(
     ctx: Context, store: Store, run: Run, claims: Claims
 ) -> tuple[dict[str, Taken], dict[str, PipelineError]]:
-    """Take over what is claimed; return the environments of what was, and why others were not."""
+    """Take over what is claimed; return what was, and why others were not."""
     claimed: dict[str, Taken] = {}
     failed: dict[str, PipelineError] = {
         job.identifier: UnitFailedError(job.reason) for job in claims.failed
@@ -55,22 +56,38 @@ def take_claims(
                 step.phase(f"check what {claim.worker} claims")
                 claimed[claim.identifier] = _take(ctx, store, run, claim)
         except PipelineError as error:
-            error.where = error.where or f"claim of {claim.worker} for {claim.identifier}"
+            error.where = f"claim of {claim.worker} for {claim.identifier}"
             failed[claim.identifier] = error
-    return claimed, failed | _unclaimed(run.prepared.jobs, {*claimed, *failed})
+    missing = [job for job in run.prepared.jobs if job.identifier not in {*claimed, *failed}]
+    return claimed, failed | dict(_missing(ctx, missing))
 
 
-def _unclaimed(jobs: Iterable[PreparedJob], known: set[str]) -> dict[str, PipelineError]:
-    missing = (job.identifier for job in jobs if not job.is_done and job.identifier not in known)
-    return {name: UnitFailedError(f"{name}: no worker has claimed it.") for name in missing}
+def _missing(ctx: Context, jobs: Iterable[PreparedJob]) -> Iterator[tuple[str, PipelineError]]:
+    """Yield those of *jobs*, which nobody claims, that are not done: the signer does not build."""
+    for job in jobs:
+        name = job.identifier
+        if not job.is_done:
+            yield name, UnitFailedError(f"{name}: no worker has claimed it.")
+        elif ctx.work.finished(Stage.TRANSLATE, str(job.key), Translation) is None:
+            msg = (
+                f"{name}: its translation was here when the run was prepared, and is gone from "
+                f"{ctx.work.root}. Submit again: a worker makes it then."
+            )
+            yield name, UnitFailedError(msg)
 
 
 def _take(ctx: Context, store: Store, run: Run, claim: Claim) -> Taken:
-    run.job(claim.identifier)
-    _require_asked(run, claim, run.prepared_job(claim.identifier))
-    for stage in claim.stages:
-        take_stage(store, stage, ctx.work, CHECKS[stage.stage])
-    return {stage.stage: stage.environments for stage in claim.stages}
+    job, prepared = run.job(claim.identifier), run.prepared_job(claim.identifier)
+    _require_asked(run, claim, prepared)
+    taken = {stage.stage: _claimed(ctx, store, stage) for stage in claim.stages}
+    # Every stage up to the last is claimed, so that none is run.
+    make_job(replace(ctx, claimed={claim.identifier: taken}), job, Stage(prepared.last))
+    return taken
+
+
+def _claimed(ctx: Context, store: Store, stage: StageClaim) -> Claimed:
+    take = partial(take_stage, store, stage, ctx.work, CHECKS[stage.stage])
+    return Claimed(key=stage.key, environments=stage.environments, take=take)
 
 
 def _require_asked(run: Run, claim: Claim, prepared: PreparedJob) -> None:

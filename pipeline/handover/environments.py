@@ -15,7 +15,13 @@ from pipeline.effects.context import Context
 from pipeline.effects.files import sha256_of
 from pipeline.effects.store import Store
 from pipeline.environment import ready_environment, recipe_key, record_environment
-from pipeline.errors import ConflictError, DigestMismatchError, RunError, StoreError
+from pipeline.errors import (
+    ConflictError,
+    DigestMismatchError,
+    RunError,
+    StoreError,
+    UncertainError,
+)
 from pipeline.handover.places import environment_place, image_place
 from pipeline.model.base import pretty_json
 from pipeline.model.farm import EnvironmentImage
@@ -48,8 +54,11 @@ def share_environment(ctx: Context, store: Store, name: str, placement: Placemen
         place = environment_place(recipe_key(ctx, name, placement))
         try:
             store.replace(place, pretty_json(image), tag=None, content_type=JSON)
-        except ConflictError:
-            return take_environment(ctx, store, name, placement) or environment
+        except (ConflictError, UncertainError):
+            shared = take_environment(ctx, store, name, placement)
+            if shared is None:
+                raise
+            return shared
     return environment
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from pipeline.effects.archives import entries_of, unpack, write_archive
 from pipeline.effects.files import WorkDirectory, new_directory, sha256_of
-from pipeline.effects.store import Store, Stored
+from pipeline.effects.store import LARGEST_FILE, Store, Stored
 from pipeline.errors import DigestMismatchError, StoreError, UnsafeArchiveError
 from pipeline.handover.places import stage_place
 from pipeline.model.farm import StageClaim
@@ -92,7 +92,7 @@ def take_stage(store: Store, claim: StageClaim, work: WorkDirectory, check: Chec
 
 
 def _fetch(store: Store, claim: StageClaim, tar: Path) -> None:
-    found = store.download(claim.place, tar)
+    found = store.download(claim.place, tar, largest=min(claim.size, LARGEST_FILE))
     if found is None:
         msg = f"{claim.place}: is not in {store.address}, but is claimed. {REMEDY}"
         raise StoreError(msg)

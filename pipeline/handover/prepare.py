@@ -1,13 +1,13 @@
 """Prepares a run on the trusted machine: the plan, sources and environments for all workers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.bootstrap import with_bootstraps
 from pipeline.effects.context import Context
 from pipeline.effects.store import Store
-from pipeline.errors import ConfigError, PipelineError, RunError
+from pipeline.errors import ConfigError, PipelineError, RunError, StoreError
 from pipeline.handover.checks import CHECKS
 from pipeline.handover.environments import share_environment
 from pipeline.handover.outputs import find_stage, give_stage, take_stage
@@ -28,8 +28,10 @@ ARCHIVE: Final = "application/zstd"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is to be prepared: *kinds* of machines do the work, *builders* may have done it.
+    """What is to be prepared: *kinds* of machines do the work.
 
+    *builders* are, by identifier, the workers that may have done a job: who may not do it is not
+    believed, though it can put anything under its own place.
     *after* is the last stage that they do where there are containers; elsewhere it is ``verify``,
     since nobody else can run the programs.
     """
@@ -37,7 +39,7 @@ class Asked:
     run: str
     submission: Submission
     kinds: tuple[Worker, ...]
-    builders: tuple[str, ...] = ()
+    builders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     after: str = Stage.TRANSLATE
 
 
@@ -167,6 +169,8 @@ class _Preparation:
             return None
         try:
             environment = share_environment(ctx, self._store, job.environment, job.placement)
+        except StoreError:
+            raise  # it is the signer's to make, and every worker's to use
         except PipelineError as error:
             self._ctx.console.warn(f"{job.identifier}: its worker has to see to that: {error}")
             return None
@@ -185,22 +189,22 @@ class _Preparation:
             memory=job.interpreter.translation.memory,
             last=last,
             key=known.job.translation if known is not None else None,
-            is_done=known is not None and self._is_done(known),
+            is_done=known is not None and self._is_done(job, known),
         )
 
-    def _is_done(self, known: "_Planned") -> bool:
+    def _is_done(self, job: Job, known: "_Planned") -> bool:
         """Whether the translation is here, or an earlier run's can be taken over."""
         key = known.job.translation
         if self._ctx.work.finished(Stage.TRANSLATE, key, Translation) is not None:
             return True
-        owners = [of_worker(name) for name in self._asked.builders]
-        claim = find_stage(self._store, owners, Stage.TRANSLATE, key, (known.environment,))
-        if claim is None:
-            return False
+        owners = [of_worker(name) for name in self._asked.builders.get(job.identifier, ())]
         try:
+            claim = find_stage(self._store, owners, Stage.TRANSLATE, key, (known.environment,))
+            if claim is None:
+                return False
             take_stage(self._store, claim, self._ctx.work, CHECKS[Stage.TRANSLATE])
         except PipelineError as error:
-            self._ctx.console.warn(f"{claim.place}: not used: {error}")
+            self._ctx.console.warn(f"{job.identifier}: what is there is not used: {error}")
             return False
         return True
 

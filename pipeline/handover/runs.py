@@ -5,7 +5,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from pipeline.effects.store import Store
-from pipeline.errors import ConflictError, RunError, UnknownNameError
+from pipeline.errors import ConflictError, RunError, UncertainError, UnknownNameError
 from pipeline.handover.places import run_place
 from pipeline.model.base import Model, pretty_json
 from pipeline.model.farm import Prepared, PreparedJob, RunName, StageClaim, Submission
@@ -82,9 +82,16 @@ def known_run(store: Store, name: str) -> Run:
 
 
 def write_run(store: Store, run: Run) -> Run:
-    """Put a run into the store; return the one that is there, which somebody else may have put."""
+    """Put a run into the store; return the one that is there, which somebody else may have put.
+
+    Raises:
+        UncertainError: the answer was lost, and there is none.
+    """
     try:
         store.replace(run_place(run.run), pretty_json(run), tag=None, content_type=JSON)
-    except ConflictError:
-        return known_run(store, run.run)
+    except (ConflictError, UncertainError):
+        found = read_run(store, run.run)
+        if found is None:
+            raise
+        return found
     return run

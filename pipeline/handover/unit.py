@@ -25,7 +25,7 @@ from pipeline.translate.bootstrap import bootstrap_path
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One job for one *worker*, up to the stage *last*; *builders* may have done it before."""
+    """One job for one *worker*, up to the stage *last*; *builders* may have done it, too."""
 
     run: Run
     identifier: str

@@ -342,6 +342,20 @@ def test_a_verb_is_run_with_the_farm_s_address_and_password(
     assert machine.events[-1] == "stop"
 
 
+def test_a_verb_is_run_where_nobody_is_called_admin(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = load_farm
+    changes = {"admins": ("alice",)}
+    monkeypatch.setattr(farming, "load_farm", lambda root: given(root).model_copy(update=changes))
+
+    status = main(farm_words(tmp_path / "farm", "--run", "--", "status", "--farm", "URL"))
+
+    ((_, environment),) = machine.called
+    assert status == 30
+    assert environment == {}
+
+
 @pytest.mark.parametrize("words", [("--run",), ("release",)])
 def test_a_verb_and_the_wish_to_run_it_belong_together(
     machine: Machine, tmp_path: Path, words: tuple[str, ...]

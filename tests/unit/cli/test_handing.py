@@ -1,12 +1,16 @@
 """The command line of work that several machines share."""
 
 import json
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import ports
 from pipeline.cli.main import main
+from pipeline.effects.console import Console
+from pipeline.effects.files import WorkDirectory
 from pipeline.model.farm import Claim, Collected, Prepared
 from tests.fakes import FakeNotary, World, fixed_clock, make_world
 
@@ -15,6 +19,10 @@ FARM = """
 role = "signer"
 memory = 1
 [workers.one]
+memory = 8
+[workers.mac]
+os = "darwin"
+machine = "arm64"
 memory = 8
 """
 SUBMISSION = {"request": "test", "channel": "release", "names": ["toy"]}
@@ -87,6 +95,41 @@ def test_each_verb_says_one_document_and_the_next_takes_it(command: Command) -> 
     (release,) = Collected.model_validate_json(output).releases
     assert release.release == "toy-v1.2.3"
     assert release.is_new
+
+
+@pytest.mark.parametrize(("worker", "is_done"), [("one", True), ("mac", False)])
+def test_only_who_may_do_a_job_is_believed_to_have_done_it(
+    command: Command, worker: str, *, is_done: bool
+) -> None:
+    prepare(command)
+    translate(command, "--worker", worker)
+
+    submission = ("--submission", str(command.root / "submission.json"))
+    _, output, _ = command.run(
+        "signer", "prepare", "--run", "r2", *submission, "--hand-over", "handover"
+    )
+
+    assert [job.is_done for job in Prepared.model_validate_json(output).jobs] == [is_done]
+
+
+def test_the_signer_waits_for_another_run_that_is_at_work(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work may go on without a follower, for instance while the master is started again."""
+    other = ExitStack()
+    other.enter_context(WorkDirectory(command.root / "signer").locked())
+    said: list[str] = []
+
+    def line(_console: Console, text: str) -> None:
+        said.append(text)
+        other.close()
+
+    monkeypatch.setattr(Console, "line", line)
+
+    status, _, _ = prepare(command)
+
+    assert status == 0
+    assert f"waits for process {os.getpid()}" in said[0]
 
 
 def test_a_worker_says_who_it_is(command: Command) -> None:

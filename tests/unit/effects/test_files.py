@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,21 @@ def test_a_second_process_is_refused_with_the_first_ones_number(work: WorkDirect
 
     assert str(caught.value).startswith(f"{work.root}: process {os.getpid()} is at work here.")
     assert "--work" in str(caught.value)
+
+
+def test_who_can_wait_for_a_work_directory_is_told_for_whom(work: WorkDirectory) -> None:
+    told: list[str] = []
+    first = ExitStack()
+    first.enter_context(work.locked())
+
+    def wait(who: str) -> None:
+        told.append(who)
+        first.close()
+
+    with WorkDirectory(work.root).locked(wait):
+        assert told == [str(os.getpid())]
+        with pytest.raises(WorkdirBusyError), WorkDirectory(work.root).locked():
+            pytest.fail("nobody else may come in")
 
 
 def test_the_lock_is_free_again_after_an_error(work: WorkDirectory) -> None:

@@ -505,3 +505,5 @@ def test_a_download_is_described_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "1").read_bytes() == b"bytes"
     assert stored == store.stored("a/file")
     assert store.download("a/none", tmp_path / "2") is None
+    with pytest.raises(StoreError, match="a/file: holds more than 4 bytes"):
+        store.download("a/file", tmp_path / "3", largest=4)

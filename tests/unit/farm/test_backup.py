@@ -54,6 +54,23 @@ def test_a_farm_of_a_copy_has_its_database_and_its_secrets(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_copy_is_restored_by_debian_12_s_python_too(
+    farm: LocalFarm, tmp_path: Path, process: FakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is 3.11.2, in the master's image: tarfile has no filters there."""
+    file, extractall = tmp_path / "farm.tar", tarfile.TarFile.extractall
+
+    def of_3_11_2(archive: tarfile.TarFile, path: Path) -> None:
+        extractall(archive, path, filter="fully_trusted")
+
+    back_up(farm.directory, file, process)
+    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.setattr(tarfile.TarFile, "extractall", of_3_11_2)
+    restore(file, tmp_path / "restored", process)
+
+    assert (tmp_path / "restored" / "secrets" / "worker-w").read_bytes() == b"secret\n"
+
+
 def test_a_copy_never_replaces_a_file(
     farm: LocalFarm, tmp_path: Path, process: FakeProcess
 ) -> None:

@@ -47,6 +47,7 @@ class Farm:
         self.signer = self.machine("signer")
         self.notary = FakeNotary()
         self.after: str = Stage.TRANSLATE
+        self.builders: dict[str, tuple[str, ...]] = {"toy-linux-x86_64": ("one", "two")}
 
     def machine(self, name: str, root: Path | None = None, **changes: Any) -> Machine:
         """Add a machine; *root* is its copy of the project, if it has another."""
@@ -75,7 +76,7 @@ class Farm:
             after=self.after,
             submission=Submission.model_validate(given),
             kinds=(HERE,),
-            builders=("one", "two"),
+            builders=self.builders,
         )
         channel = self.channel(str(given["channel"]))
         return prepare_run((on or self.signer).ctx, self.store, asked, HERE, channel)
@@ -87,7 +88,7 @@ class Farm:
             identifier=job,
             worker=machine.name,
             last=Stage(self.after),
-            builders=("one", "two"),
+            builders=self.builders.get(job, ()),
         )
         return run_unit(machine.ctx, self.store, unit)
 

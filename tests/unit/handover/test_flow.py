@@ -1,5 +1,6 @@
 """A run from its submission to its release, on machines that share nothing but a store."""
 
+import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -8,18 +9,21 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.effects.files import sha256_of
+from pipeline.effects.store import LocalStore
 from pipeline.errors import (
     ClaimError,
     DigestMismatchError,
     JobsFailedError,
     RunError,
     StoreError,
+    UncertainError,
     UnitFailedError,
     UnknownNameError,
     UnsafeArchiveError,
 )
 from pipeline.handover.collect import collect
-from pipeline.handover.places import environment_place
+from pipeline.handover.outputs import give_stage
+from pipeline.handover.places import environment_place, of_worker
 from pipeline.handover.runs import known_run
 from pipeline.model.farm import Claim, Claims, FailedJob
 from pipeline.model.naming import LEDGER_KEY
@@ -157,6 +161,33 @@ def test_a_translation_that_is_there_needs_no_worker_in_the_next_run(farm: Farm)
     assert len(farm.collect(again).releases) == 1
 
 
+def test_what_a_worker_hands_over_unasked_is_not_believed(farm: Farm) -> None:
+    """Keys are known to all, and each worker can put anything under its own place."""
+    farm.builders = {"toy-linux-x86_64": ("one",), "toy-linux-x86_64_v3": ("two",)}
+    run = farm.prepare()
+    farm.unit(run, farm.machine("two"))
+    worker = farm.machine("one")
+
+    again = farm.prepare("r2")
+    claim = farm.unit(again, worker)
+
+    assert [job.is_done for job in again.prepared.jobs] == [False]
+    assert not claim.cached
+    assert worker.steps == ["translate"]
+
+
+def test_a_translation_that_was_there_and_is_gone_is_not_made_on_the_signer(farm: Farm) -> None:
+    first = farm.prepare()
+    farm.unit(first, farm.machine("one"))
+    second = farm.prepare("r2")
+    shutil.rmtree(farm.signer.ctx.work.path("stages", "translate"))
+
+    with pytest.raises(UnitFailedError, match="was here when the run was prepared, and is gone"):
+        farm.collect(second)
+
+    assert farm.signer.steps == []
+
+
 def test_a_translation_that_was_changed_is_made_again(farm: Farm) -> None:
     run = farm.prepare()
     claim = farm.unit(run, farm.machine("one"))
@@ -171,6 +202,40 @@ def test_a_run_is_prepared_once(farm: Farm) -> None:
     first = farm.prepare()
 
     assert farm.prepare() == first
+
+
+class Deaf(LocalStore):
+    """A store whose answers to a replacement below *place* are lost; it *does* it or does not."""
+
+    def __init__(self, root: Path, place: str, *, does: bool) -> None:
+        super().__init__(root)
+        self._place, self._does = place, does
+
+    def replace(self, key: str, data: bytes, *, tag: str | None, content_type: str) -> None:
+        """Say that it is not known whether it is replaced."""
+        if self._does or not key.startswith(self._place):
+            super().replace(key, data, tag=tag, content_type=content_type)
+        if key.startswith(self._place):
+            raise UncertainError(key)
+
+
+@pytest.mark.parametrize("place", ["trusted/runs/", "trusted/environments/"])
+def test_a_store_whose_answer_was_lost_is_asked_what_it_has(farm: Farm, place: str) -> None:
+    farm.store = Deaf(farm.store.root, place, does=True)
+
+    run = farm.prepare()
+
+    assert known_run(farm.store, "r1") == run
+    assert run.prepared.jobs[0].key is not None
+
+
+@pytest.mark.parametrize("place", ["trusted/runs/", "trusted/environments/"])
+def test_a_store_that_did_not_take_it_fails_the_preparation(farm: Farm, place: str) -> None:
+    """Else every worker would make an environment of its own, and nothing would be equal."""
+    farm.store = Deaf(farm.store.root, place, does=False)
+
+    with pytest.raises(UncertainError):
+        farm.prepare()
 
 
 def test_a_runs_name_stands_for_one_submission(farm: Farm) -> None:
@@ -240,10 +305,21 @@ def test_a_claim_with_a_wrong_digest_is_refused(farm: Farm) -> None:
 def test_an_output_that_was_changed_after_the_claim_is_refused(farm: Farm) -> None:
     run = farm.prepare()
     claim = farm.unit(run, farm.machine("one"))
-    with (farm.directory / "handover" / claim.stages[0].place).open("ab") as file:
+    with (farm.directory / "handover" / claim.stages[0].place).open("r+b") as file:
         file.write(b"\0")
 
     with pytest.raises(DigestMismatchError):
+        farm.collect(run, claim)
+
+
+def test_an_output_that_is_larger_than_was_claimed_is_not_read_on(farm: Farm) -> None:
+    """It would fill the signer's disk, which is every release's."""
+    run = farm.prepare()
+    claim = farm.unit(run, farm.machine("one"))
+    with (farm.directory / "handover" / claim.stages[0].place).open("ab") as file:
+        file.write(b"\0")
+
+    with pytest.raises(StoreError, match=f"holds more than {claim.stages[0].size} bytes"):
         farm.collect(run, claim)
 
 
@@ -289,6 +365,44 @@ def test_a_claim_of_something_else_is_refused(
         farm.collect(run, replaced(claim, **change))
 
     assert not is_published(farm)
+
+
+def test_a_claim_leaves_nothing_where_the_output_of_another_job_belongs(farm: Farm) -> None:
+    """Whoever is trusted with one platform must not decide the bytes of another."""
+    farm.after = Stage.VERIFY
+    run, hostile = farm.prepare(platforms=BOTH), farm.machine("two")
+    honest = farm.unit(run, farm.machine("one"))
+    own = farm.unit(run, hostile, "toy-linux-x86_64_v3")
+    directory = hostile.ctx.work.stage_directory("package", own.stages[1].key)
+    key = honest.stages[1].key
+    foreign = give_stage(
+        farm.store, of_worker("two"), "package", key, directory, own.stages[1].environments
+    )
+    lied = changed(own, stages=(own.stages[0], foreign, own.stages[2]))
+
+    with pytest.raises(ClaimError, match="does not have the key") as caught:
+        farm.collect(run, lied, honest)
+
+    assert caught.value.where == "claim of two for toy-linux-x86_64_v3"
+    taken = farm.signer.ctx.work.stage_directory("package", key) / "record.json"
+    assert "v3" not in taken.read_text()
+
+
+def test_a_key_that_nobody_asked_for_is_not_taken_over(farm: Farm) -> None:
+    """Where only the worker can know the key, the signer computes it before it takes anything."""
+    farm.signer.engine.machine = "riscv64"
+    run, worker = farm.prepare(), farm.machine("one")
+    claim, key = farm.unit(run, worker), digest("the job of another platform")
+    given = claim.stages[0]
+    directory = worker.ctx.work.stage_directory("translate", given.key)
+    foreign = give_stage(
+        farm.store, of_worker("one"), "translate", key, directory, given.environments
+    )
+
+    with pytest.raises(ClaimError, match="does not have the key"):
+        farm.collect(run, changed(claim, stages=(foreign,)))
+
+    assert not farm.signer.ctx.work.stage_directory("translate", key).exists()
 
 
 def test_a_claim_of_another_run_is_refused(farm: Farm) -> None:
