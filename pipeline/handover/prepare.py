@@ -189,7 +189,8 @@ class _Preparation:
             memory=job.interpreter.translation.memory,
             last=last,
             key=known.job.translation if known is not None else None,
-            is_done=known is not None and self._is_done(job, known),
+            # Where workers do more than translate, the signer may not be able to do it.
+            is_done=known is not None and last == Stage.TRANSLATE and self._is_done(job, known),
         )
 
     def _is_done(self, job: Job, known: "_Planned") -> bool:

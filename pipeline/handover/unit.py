@@ -9,8 +9,8 @@ from pipeline.effects.context import Context
 from pipeline.effects.files import sha256_of
 from pipeline.effects.store import Store
 from pipeline.environment import recorded_environment
-from pipeline.errors import ClaimError, DigestMismatchError
-from pipeline.handover.checks import check_source
+from pipeline.errors import ClaimError, DigestMismatchError, PipelineError
+from pipeline.handover.checks import check_source, check_translation
 from pipeline.handover.environments import shared_environment, take_environment
 from pipeline.handover.outputs import find_stage, give_stage, take_stage
 from pipeline.handover.places import bootstrap_place, of_worker
@@ -45,11 +45,13 @@ def run_unit(ctx: Context, store: Store, unit: Unit) -> Claim:
     ctx = ctx.for_platform(job.platform.identifier)
     started = time.monotonic()
     found = _found(ctx, store, unit, job, prepared)
-    if found is not None:
+    if found is not None and unit.last is Stage.TRANSLATE:
         ctx.console.line(f"{unit.identifier}: {found.place} is there already")
         return _claim(unit, (found,), started, cached=True)
     _take_inputs(ctx, store, unit.run, job)
     _require_same_key(ctx, store, job, prepared)
+    if found is not None:
+        _take_translation(ctx, store, found)
     outcome = make_job(ctx, job, unit.last)
     with ctx.console.step(f"hand over {unit.identifier}"):
         stages = tuple(
@@ -81,8 +83,8 @@ def _claim(unit: Unit, stages: tuple[StageClaim, ...], started: float, *, cached
 def _found(
     ctx: Context, store: Store, unit: Unit, job: Job, prepared: PreparedJob
 ) -> StageClaim | None:
-    """Return what is handed over already, by this worker or another that did the same job."""
-    if prepared.key is None or unit.last is not Stage.TRANSLATE:
+    """Return the translation that is handed over already, by this worker or one like it."""
+    if prepared.key is None:
         return None
     shared = shared_environment(ctx, store, job.environment, job.placement)
     if shared is None:
@@ -97,6 +99,14 @@ def _take_inputs(ctx: Context, store: Store, run: Run, job: Job) -> None:
     if job.bootstrap is not None:
         _take_bootstrap(ctx, store, job.bootstrap)
     take_environment(ctx, store, job.environment, job.placement)
+
+
+def _take_translation(ctx: Context, store: Store, found: StageClaim) -> None:
+    """Take over what need not be done again; what is no good is done again."""
+    try:
+        take_stage(store, found, ctx.work, check_translation)
+    except PipelineError as error:
+        ctx.console.warn(f"{found.place}: not used: {error}")
 
 
 def _take_bootstrap(ctx: Context, store: Store, release: BootstrapRelease) -> None:

@@ -109,7 +109,8 @@ class FanOut(BuildStep):
             return await self._whole_run()
         except StoppedError:
             if self._stop == CANCELLED:
-                for request in self._mine.values():
+                # Of an earlier attempt, too: one that has ended is not cancelled any more.
+                for request in {*self._known.values(), *self._mine.values()}:
                     self._cancel(request, "the release was stopped")
             return RETRY if self._stop is None else self._stop
         finally:

@@ -161,6 +161,33 @@ def test_a_translation_that_is_there_needs_no_worker_in_the_next_run(farm: Farm)
     assert len(farm.collect(again).releases) == 1
 
 
+def test_a_translation_that_is_there_is_packed_and_verified_by_who_is_to(farm: Farm) -> None:
+    """The signer need not be able to run what its workers verify."""
+    farm.after = Stage.VERIFY
+    farm.unit(farm.prepare(), farm.machine("one"))
+    worker = farm.machine("two")
+
+    again = farm.prepare("r2")
+    outcome = farm.collect(again, farm.unit(again, worker))
+
+    assert [job.is_done for job in again.prepared.jobs] == [False]
+    assert worker.steps == ["package"]
+    assert farm.signer.steps == []
+    assert len(outcome.releases) == 1
+
+
+def test_a_translation_that_is_there_and_was_changed_is_done_again(farm: Farm) -> None:
+    farm.after = Stage.VERIFY
+    claim = farm.unit(farm.prepare(), farm.machine("one"))
+    (farm.directory / "handover" / claim.stages[0].place).write_bytes(b"not a tar file")
+    worker = farm.machine("two")
+
+    again = farm.prepare("r2")
+    farm.collect(again, farm.unit(again, worker))
+
+    assert worker.steps == ["translate", "package"]
+
+
 def test_what_a_worker_hands_over_unasked_is_not_believed(farm: Farm) -> None:
     """Keys are known to all, and each worker can put anything under its own place."""
     farm.builders = {"toy-linux-x86_64": ("one",), "toy-linux-x86_64_v3": ("two",)}
