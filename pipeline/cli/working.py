@@ -50,6 +50,12 @@ def _add_detached(verbs: Verbs) -> None:
         metavar="N",
         help="stop it when nobody follows it for so long; 0: never (default: %(default)g)",
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="first stop and forget what else was detached in this work directory, if nobody "
+        "follows it",
+    )
     parser.add_argument("verb", nargs="+", metavar="VERB", help="behind --, with its arguments")
     add_examples(parser, "detached demo-1 --work out/demo -- translate demo-linux-x86_64")
 
@@ -91,8 +97,9 @@ def _duration(text: str) -> float:
 def _run_detached(arguments: argparse.Namespace, console: Console) -> int:
     work = DetachedWork(arguments.work.absolute(), arguments.name)
     seconds = arguments.orphan_minutes * 60 or None
-    for name in clear_others(work, clock=time.monotonic, pause=time.sleep):
-        console.line(f"{name}: nobody followed it any more; stopped")
+    if arguments.take_over:
+        for name in clear_others(work, clock=time.monotonic, pause=time.sleep):
+            console.line(f"{name}: nobody followed it any more; stopped")
     action = start_or_find(work, ProcessRunner(), _verb(arguments), seconds)
     if action is not Action.START:
         console.line(f"{work.name}: {action}")

@@ -338,10 +338,15 @@ def collect_order(run: str, channel: Channel, claims: str, hand_over: str) -> Or
 
 
 def detached_command(python: str, order: Order, work: str, orphan_minutes: int) -> list[str]:
-    """Return the command that starts *order* or finds it again."""
+    """Return the command that starts *order* or finds it again.
+
+    What nobody follows of a job has been given to another machine, so it is stopped. On the signer
+    it is another run, which is found again or ends, and is waited for.
+    """
+    takes_over = () if order.directory == SIGNER_DIRECTORY else ("--take-over",)
     return [
         *(python, "-m", "pipeline", "detached", order.name, "--work", work),
-        *("--orphan-minutes", str(orphan_minutes), "--", *order.verb),
+        *("--orphan-minutes", str(orphan_minutes), *takes_over, "--", *order.verb),
     ]
 
 

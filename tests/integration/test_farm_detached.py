@@ -171,17 +171,28 @@ def test_what_an_earlier_run_left_is_stopped_when_the_next_one_comes(desk: Desk)
     first.kill()
     first.wait()
 
-    said = desk.project.run("detached", "next", "--", "config")
+    said = desk.project.run("detached", "next", "--take-over", "--", "config")
 
     assert "demo: nobody followed it any more; stopped" in said.stderr
     wait_for(lambda: not left.is_running())
     assert not desk.directory.exists()
 
 
+def test_what_nobody_follows_is_left_alone_unless_it_is_taken_over(desk: Desk) -> None:
+    first = desk.serve()
+    first.kill()
+    first.wait()
+
+    desk.project.run("detached", "next", "--", "config")
+
+    assert desk.process("session").is_running()
+    assert desk.directory.exists()
+
+
 def test_what_somebody_follows_is_left_alone(desk: Desk) -> None:
     desk.serve()
 
-    desk.project.run("detached", "next", "--", "config")
+    desk.project.run("detached", "next", "--take-over", "--", "config")
 
     assert desk.process("session").is_running()
 

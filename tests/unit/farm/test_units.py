@@ -262,11 +262,18 @@ def test_order_is_done_detached_and_stopped_by_its_name() -> None:
 
     assert units.detached_command("py", order, "/w/jobs/x", 30) == [
         *("py", "-m", "pipeline", "detached", "r1-1-x", "--work", "/w/jobs/x"),
-        *("--orphan-minutes", "30", "--", "translate", "x"),
+        *("--orphan-minutes", "30", "--take-over", "--", "translate", "x"),
     ]
     assert units.reap_command("py", order, "/w/jobs/x") == [
         *("py", "-m", "pipeline", "reap", "r1-1-x", "--work", "/w/jobs/x")
     ]
+
+
+def test_work_of_another_run_on_the_signer_is_waited_for_and_not_stopped() -> None:
+    """It is a release that is published, whose follower comes again when the master does."""
+    order = units.collect_order(RUN, "release", "c.json", "h")
+
+    assert "--take-over" not in units.detached_command("py", order, "/w/jobs/signer", 30)
 
 
 def test_nightly_is_asked_for_once_a_day_by_a_name_of_the_day() -> None:
