@@ -201,7 +201,16 @@ def _add_farm(verbs: Verbs) -> None:
         "--directory", type=Path, metavar="DIR", help="what it keeps (default: farm below --work)"
     )
     parser.add_argument(
-        "--bind", default=LOOPBACK, metavar="ADDRESS", help="listen there (default: %(default)s)"
+        "--bind",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="listen there for workers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--www-bind",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="serve pages there, without TLS (default: %(default)s)",
     )
     parser.add_argument(
         "--port", type=port, default=WWW_PORT, help="of its pages; 0: any (default: %(default)s)"
@@ -290,14 +299,18 @@ def _farm(arguments: argparse.Namespace, directory: Path) -> LocalFarm:
             f"the URL into {directory}/secrets/database (mode 0600), and leave the option out."
         )
         raise ConfigError(msg)
-    chosen = [
-        free_port(arguments.bind) if given == 0 else given
-        for given in (arguments.port, arguments.worker_port, arguments.operations_port)
-    ]
-    www, workers, operations = chosen
+    www, workers, operations = (
+        free_port(bind) if given == 0 else given
+        for bind, given in (
+            (arguments.www_bind, arguments.port),
+            (arguments.bind, arguments.worker_port),
+            (arguments.www_bind, arguments.operations_port),
+        )
+    )
     return LocalFarm(
         directory=directory,
         bind=arguments.bind,
+        www_bind=arguments.www_bind,
         www_port=www,
         worker_port=workers,
         operations_port=operations,

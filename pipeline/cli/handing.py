@@ -36,6 +36,7 @@ from pipeline.farm.units import unit_workers
 from pipeline.handover.collect import collect
 from pipeline.handover.policy import bucket_policy
 from pipeline.handover.prepare import Asked, kinds_of, prepare_run
+from pipeline.handover.retention import forget_old
 from pipeline.handover.runs import known_run
 from pipeline.handover.unit import Unit, run_unit
 from pipeline.model.base import pretty_json
@@ -146,7 +147,8 @@ def do_collect(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(msg)
     claims = _read(arguments.claims, Claims)
     ctx = make_context(arguments, console)
-    store = hand_over_store(ctx, _farm(arguments), arguments)
+    farm = _farm(arguments)
+    store = hand_over_store(ctx, farm, arguments)
     run = known_run(store, arguments.run_name)
     if run.plan.channel != arguments.channel:
         msg = f"run {run.run} is of channel {run.plan.channel}: use that verb, not this one."
@@ -154,6 +156,9 @@ def do_collect(arguments: argparse.Namespace, console: Console) -> int:
     with _signers_turn(ctx):
         channel = open_channel(ctx, run.plan.channel_config, arguments)
         outcome = collect(ctx, store, run, claims, channel, arguments.last)
+        if farm is not None:
+            forgotten = forget_old(ctx.work, store, ctx.now(), farm.keep_days)
+            console.line(f"{len(forgotten)} outputs forgotten, older than {farm.keep_days} days")
     tables.show_outcome(console, outcome, channel.sites[0])
     collected = Collected(
         run=run.run,

@@ -44,11 +44,13 @@ STEADY: Final = 60.0
 class LocalFarm:
     """Where a farm on this machine is, and where it listens.
 
-    ``public_host`` is the name by which workers elsewhere dial it (None: there are none).
+    Workers dial in at ``bind``, pages are at ``www_bind``. ``public_host`` is the name by which
+    workers elsewhere dial it (None: there are none).
     """
 
     directory: Path
     bind: str = LOOPBACK
+    www_bind: str = LOOPBACK
     www_port: int
     worker_port: int
     operations_port: int | None = None
@@ -57,13 +59,13 @@ class LocalFarm:
     @property
     def url(self) -> str:
         """Where its pages are."""
-        host = self.dialled
+        host = _reached(self.www_bind)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.www_port}"
 
     @property
     def dialled(self) -> str:
         """The address by which this machine's workers find the master."""
-        return LOOPBACK if self.bind in ANYWHERE else self.bind
+        return _reached(self.bind)
 
     @property
     def project(self) -> Path:
@@ -104,6 +106,7 @@ class LocalFarm:
             root=self.project,
             secrets=self.secrets,
             bind=self.bind,
+            www_bind=self.www_bind,
             www_port=self.www_port,
             worker_port=self.worker_port,
             operations_port=self.operations_port,
@@ -111,6 +114,11 @@ class LocalFarm:
             private_key=self.tls / "server.key",
             public_host=f"{self.public_host or self.dialled}:{self.worker_port}",
         )
+
+
+def _reached(bind: str) -> str:
+    """Return the address by which this machine reaches what listens at *bind*."""
+    return LOOPBACK if bind in ANYWHERE else bind
 
 
 def local_config(config: FarmConfig, farm: LocalFarm) -> FarmConfig:

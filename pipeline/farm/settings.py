@@ -29,8 +29,9 @@ class MasterSettings(Model):
 
     ``root`` is the project's directory, with ``translation_configs/``; ``secrets`` the directory
     with ``worker-NAME`` and ``admin-NAME``, one password each, and ``database``, a URL that is used
-    instead of ``database`` here. All listen on ``bind``; ``operations_port`` is that of metrics
-    and health. Workers dial in over TLS if there are ``certificate`` and ``private_key`` (PEM
+    instead of ``database`` here. Workers dial in at ``bind``; pages, metrics and health
+    (``operations_port``) are served at ``www_bind``, in the clear: a proxy with TLS stands before
+    them. Workers dial in over TLS if there are ``certificate`` and ``private_key`` (PEM
     files), else in the clear, which is for one machine only. ``public_host`` is the name by which
     workers that the master starts itself dial in.
     """
@@ -39,6 +40,7 @@ class MasterSettings(Model):
     secrets: Path
     database: str = "sqlite:///state.sqlite"
     bind: str = "127.0.0.1"
+    www_bind: str = "127.0.0.1"
     www_port: Port = 8010
     worker_port: Port = 9989
     operations_port: Port | None = None
@@ -56,13 +58,13 @@ class MasterSettings(Model):
     @property
     def www(self) -> str:
         """Where people and clients are served, as Twisted describes an endpoint."""
-        return self._tcp(self.www_port)
+        return _tcp(self.www_bind, self.www_port)
 
     @property
     def workers(self) -> str:
         """Where workers dial in, as Twisted describes an endpoint."""
         if self.certificate is None or self.private_key is None:
-            return self._tcp(self.worker_port)
+            return _tcp(self.bind, self.worker_port)
         key, certificate = escaped(self.private_key), escaped(self.certificate)
         bind = escaped(self.bind)
         return (
@@ -72,10 +74,12 @@ class MasterSettings(Model):
     @property
     def operations(self) -> str | None:
         """Where metrics and health are served, as Twisted describes an endpoint."""
-        return None if self.operations_port is None else self._tcp(self.operations_port)
+        port = self.operations_port
+        return None if port is None else _tcp(self.www_bind, port)
 
-    def _tcp(self, port: int) -> str:
-        return f"tcp:port={port}:interface={escaped(self.bind)}"
+
+def _tcp(bind: str, port: int) -> str:
+    return f"tcp:port={port}:interface={escaped(bind)}"
 
 
 def read_settings(path: Path) -> MasterSettings:

@@ -2,14 +2,21 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pipeline.effects.archives import entries_of, unpack, write_archive
 from pipeline.effects.files import WorkDirectory, new_directory, sha256_of
 from pipeline.effects.store import LARGEST_FILE, Store, Stored
-from pipeline.errors import DigestMismatchError, StoreError, UnsafeArchiveError
+from pipeline.errors import (
+    DigestMismatchError,
+    PipelineError,
+    StoreError,
+    UnsafeArchiveError,
+)
 from pipeline.handover.places import stage_place
 from pipeline.model.farm import StageClaim
 from pipeline.model.records import Environment
@@ -27,26 +34,36 @@ Check = Callable[[Path], None]
 """Raises a PipelineError if the stage output in a directory is not what its record says."""
 
 
-def give_stage(
-    store: Store,
-    owner: str,
-    stage: str,
-    key: str,
-    directory: Path,
-    environments: tuple[Environment, ...] = (),
-) -> StageClaim:
-    """Put a finished stage's *directory* into the store, unless *owner* has done so before.
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A finished stage's *directory*, under which key, and what it ran in."""
+
+    stage: str
+    key: str
+    directory: Path
+    environments: tuple[Environment, ...] = ()
+
+
+def give_stage(store: Store, owner: str, output: Output, check: Check | None = None) -> StageClaim:
+    """Put a finished stage's output into the store, unless *owner* has done so before.
 
     Returns:
         What is in the store, which is an earlier attempt's output if that was there.
+
+    Raises:
+        PipelineError: what was there is no output, by *check*; it is named, to be removed.
     """
+    stage, key, environments = output.stage, output.key, output.environments
     place = stage_place(owner, stage, key)
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         tar = Path(temporary, "output.tar")
-        write_archive(tar, entries_of(directory, TOP), epoch=EPOCH)
+        write_archive(tar, entries_of(output.directory, TOP), epoch=EPOCH)
         digest, size = sha256_of(tar), tar.stat().st_size
         if not store.put_new(place, tar, content_type=TAR, sha256=digest):
-            return _present(store, stage, key, place, environments)
+            present = _present(store, stage, key, place, environments)
+            if check is not None and present.sha256 != digest:
+                _require_good(store, present, check)
+            return present
     return _claim(stage, key, place, Stored(size=size, sha256=digest), environments)
 
 
@@ -76,6 +93,14 @@ def take_stage(store: Store, claim: StageClaim, work: WorkDirectory, check: Chec
     final = work.stage_directory(claim.stage, claim.key)
     if final.is_dir():
         return False
+    with _checked(store, claim, check) as top, new_directory(final) as directory:
+        _move(top, directory)
+    return True
+
+
+@contextmanager
+def _checked(store: Store, claim: StageClaim, check: Check) -> Iterator[Path]:
+    """Give the directory of what is claimed, when it has been found to be that."""
     with tempfile.TemporaryDirectory(prefix="rpp-") as temporary:
         tar, unpacked = Path(temporary, "output.tar"), Path(temporary, "unpacked")
         _fetch(store, claim, tar)
@@ -86,9 +111,30 @@ def take_stage(store: Store, claim: StageClaim, work: WorkDirectory, check: Chec
             msg = f"{claim.place}: does not hold one directory {TOP}/. {REMEDY}"
             raise UnsafeArchiveError(msg)
         check(top)
-        with new_directory(final) as directory:
-            _move(top, directory)
-    return True
+        yield top
+
+
+def is_good(store: Store, claim: StageClaim, check: Check, on_bad: Callable[[str], object]) -> bool:
+    """Whether what is claimed is an output of its stage; *on_bad* is told why it is not."""
+    try:
+        with _checked(store, claim, check):
+            return True
+    except PipelineError as error:
+        on_bad(f"{claim.place}: not used: {error}")
+        return False
+
+
+def _require_good(store: Store, claim: StageClaim, check: Check) -> None:
+    """Refuse to name what is in the store if it is no output of the stage."""
+    try:
+        with _checked(store, claim, check):
+            pass
+    except PipelineError as error:
+        msg = (
+            f"{claim.place}: is in {store.address} already, and is no output of {claim.stage}: "
+            f"{error} Remove it from the store, and run again."
+        )
+        raise StoreError(msg) from error
 
 
 def _fetch(store: Store, claim: StageClaim, tar: Path) -> None:

@@ -10,7 +10,7 @@ from pipeline.effects.store import Store
 from pipeline.errors import ConfigError, PipelineError, RunError, StoreError
 from pipeline.handover.checks import CHECKS
 from pipeline.handover.environments import share_environment
-from pipeline.handover.outputs import find_stage, give_stage, take_stage
+from pipeline.handover.outputs import Output, find_stage, give_stage, take_stage
 from pipeline.handover.places import TRUSTED, bootstrap_place, of_worker
 from pipeline.handover.runs import Run, read_run, write_run
 from pipeline.model.configs import Config
@@ -161,9 +161,8 @@ class _Preparation:
         source = make_source(ctx, job)
         name = job.interpreter.interpreter
         if name not in self._sources:
-            self._sources[name] = give_stage(
-                self._store, TRUSTED, Stage.SOURCE, source.key, source.directory
-            )
+            output = Output(stage=Stage.SOURCE, key=source.key, directory=source.directory)
+            self._sources[name] = give_stage(self._store, TRUSTED, output)
         self._give_bootstrap(job)
         if not ctx.engine.contained:
             return None

@@ -9,10 +9,10 @@ from pipeline.effects.context import Context
 from pipeline.effects.files import sha256_of
 from pipeline.effects.store import Store
 from pipeline.environment import recorded_environment
-from pipeline.errors import ClaimError, DigestMismatchError, PipelineError
-from pipeline.handover.checks import check_source, check_translation
+from pipeline.errors import ClaimError, DigestMismatchError
+from pipeline.handover.checks import CHECKS, check_source, check_translation
 from pipeline.handover.environments import shared_environment, take_environment
-from pipeline.handover.outputs import find_stage, give_stage, take_stage
+from pipeline.handover.outputs import Output, find_stage, give_stage, is_good, take_stage
 from pipeline.handover.places import bootstrap_place, of_worker
 from pipeline.handover.runs import Run
 from pipeline.model.farm import Claim, PreparedJob, StageClaim
@@ -51,17 +51,20 @@ def run_unit(ctx: Context, store: Store, unit: Unit) -> Claim:
     _take_inputs(ctx, store, unit.run, job)
     _require_same_key(ctx, store, job, prepared)
     if found is not None:
-        _take_translation(ctx, store, found)
+        take_stage(store, found, ctx.work, check_translation)
     outcome = make_job(ctx, job, unit.last)
     with ctx.console.step(f"hand over {unit.identifier}"):
         stages = tuple(
             give_stage(
                 store,
                 of_worker(unit.worker),
-                stage,
-                done.key,
-                done.directory,
-                _environments(ctx, job, stage),
+                Output(
+                    stage=stage,
+                    key=done.key,
+                    directory=done.directory,
+                    environments=_environments(ctx, job, stage),
+                ),
+                CHECKS[stage],
             )
             for stage, done in _made(outcome, unit.last)
         )
@@ -89,9 +92,11 @@ def _found(
     shared = shared_environment(ctx, store, job.environment, job.placement)
     if shared is None:
         return None
-    names = dict.fromkeys((unit.worker, *unit.builders))
-    owners = [of_worker(name) for name in names]
-    return find_stage(store, owners, Stage.TRANSLATE, prepared.key, (shared,))
+    for name in dict.fromkeys((unit.worker, *unit.builders)):
+        found = find_stage(store, [of_worker(name)], Stage.TRANSLATE, prepared.key, (shared,))
+        if found is not None and is_good(store, found, check_translation, ctx.console.warn):
+            return found
+    return None
 
 
 def _take_inputs(ctx: Context, store: Store, run: Run, job: Job) -> None:
@@ -99,14 +104,6 @@ def _take_inputs(ctx: Context, store: Store, run: Run, job: Job) -> None:
     if job.bootstrap is not None:
         _take_bootstrap(ctx, store, job.bootstrap)
     take_environment(ctx, store, job.environment, job.placement)
-
-
-def _take_translation(ctx: Context, store: Store, found: StageClaim) -> None:
-    """Take over what need not be done again; what is no good is done again."""
-    try:
-        take_stage(store, found, ctx.work, check_translation)
-    except PipelineError as error:
-        ctx.console.warn(f"{found.place}: not used: {error}")
 
 
 def _take_bootstrap(ctx: Context, store: Store, release: BootstrapRelease) -> None:

@@ -149,7 +149,8 @@ class FarmConfig(Model):
     follow it the work stops itself. A job that no worker could do for ``missing_minutes`` fails.
     After ``alarm_seconds`` without a worker that should be there, or that a request waits for, the
     farm is not healthy. ``log_days`` is how long logs are kept, ``stale_check_hours`` how often it
-    is looked whether a nightly is stale.
+    is looked whether a nightly is stale. After ``keep_days`` the signer forgets outputs, and what
+    was handed over, where that is a directory.
     ``webhook`` is the name of the secret that holds the URL that failures are posted to.
     """
 
@@ -167,6 +168,7 @@ class FarmConfig(Model):
     alarm_seconds: Annotated[int, Field(ge=1)] = 600
     keepalive_seconds: Annotated[int, Field(ge=10)] = 60
     log_days: Annotated[int, Field(ge=1)] = 60
+    keep_days: Annotated[int, Field(ge=1)] = 14
     stale_check_hours: Annotated[int, Field(ge=1)] = 6
     nightly: tuple[NightlySchedule, ...] = ()
     mail: MailConfig | None = None
@@ -174,9 +176,12 @@ class FarmConfig(Model):
 
     @model_validator(mode="after")
     def _one_signer(self) -> Self:
-        signers = [name for name, row in self.workers.items() if row.role is Role.SIGNER]
+        signers = [row for row in self.workers.values() if row.role is Role.SIGNER]
         if len(signers) != 1:
             msg = f"exactly one worker has role = 'signer', not {len(signers)}"
+            raise ValueError(msg)
+        if signers[0].builds != 1:
+            msg = "the signer has builds = 1: its runs share one directory, so they take turns"
             raise ValueError(msg)
         return self
 

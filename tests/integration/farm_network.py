@@ -329,6 +329,7 @@ def _write_master(farm: FarmNetwork) -> None:
         "root": str(farm.root),
         "secrets": str(farm.secrets),
         "bind": farm.master.address,
+        "www_bind": farm.master.address,
         "www_port": WWW,
         "worker_port": DIAL,
         "operations_port": OPERATIONS,

@@ -14,10 +14,10 @@ from pipeline.effects.s3_client import MIB, S3Limits
 from pipeline.effects.s3_store import S3Store
 from pipeline.errors import DigestMismatchError, StoreError
 from pipeline.handover.checks import check_translation
-from pipeline.handover.outputs import give_stage, take_stage
+from pipeline.handover.outputs import Output, give_stage, take_stage
 from pipeline.handover.places import TRUSTED, of_worker, run_place
 from pipeline.handover.policy import bucket_policy
-from pipeline.model.farm import FarmConfig
+from pipeline.model.farm import FarmConfig, StageClaim
 from tests.factories import digest, make_translation
 from tests.integration.ceph import Ceph
 
@@ -68,6 +68,10 @@ def open_as(server: Ceph, monkeypatch: pytest.MonkeyPatch) -> OpenAs:
     return open_store
 
 
+def given(store: S3Store, owner: str, key: str, made: Path) -> StageClaim:
+    return give_stage(store, owner, Output(stage="translate", key=key, directory=made))
+
+
 def translation(directory: Path, size: int) -> Path:
     """Return a finished translation with so many bytes that nothing packs."""
     directory.mkdir()
@@ -89,7 +93,7 @@ def test_what_a_worker_hands_over_the_signer_takes(
 ) -> None:
     key = digest(f"{size} bytes")
     made = translation(tmp_path / "made", size)
-    claim = give_stage(open_as("one"), of_worker("one"), "translate", key, made)
+    claim = given(open_as("one"), of_worker("one"), key, made)
     work = WorkDirectory(tmp_path / "signer")
 
     assert take_stage(open_as("signer"), claim, work, check_translation)
@@ -107,14 +111,14 @@ def test_a_worker_writes_to_no_place_but_its_own(
     made = translation(tmp_path / "made", 1000)
 
     with pytest.raises(StoreError, match="AccessDenied"):
-        give_stage(open_as("one"), owner, "translate", KEY, made)
+        given(open_as("one"), owner, KEY, made)
 
 
 def test_a_worker_changes_no_run_and_takes_nothing_away(open_as: OpenAs, tmp_path: Path) -> None:
     signer = open_as("signer")
     signer.replace(run_place("r1"), b"{}", tag=None, content_type="application/json")
     made = translation(tmp_path / "made", 1000)
-    claim = give_stage(open_as("two"), of_worker("two"), "translate", KEY, made)
+    claim = given(open_as("two"), of_worker("two"), KEY, made)
     worker = open_as("two")
     present = worker.read(run_place("r1"))
     assert present is not None
@@ -131,7 +135,7 @@ def test_an_output_that_a_worker_replaces_after_its_claim_is_refused(
     open_as: OpenAs, server: Ceph, tmp_path: Path
 ) -> None:
     made = translation(tmp_path / "made", 1000)
-    claim = give_stage(open_as("one"), of_worker("one"), "translate", KEY, made)
+    claim = given(open_as("one"), of_worker("one"), KEY, made)
     server.client().put_object(Bucket="handover", Key=f"farm/{claim.place}", Body=b"harm")
 
     with pytest.raises(DigestMismatchError, match="look at that worker"):

@@ -989,3 +989,11 @@ def test_builds_on_one_machine_do_not_need_a_farm(root: Path) -> None:
     assert "demo" in load_config(root).interpreters
     with pytest.raises(ConfigError, match=r"farm\.toml: no such file"):
         load_farm(root)
+
+
+def test_a_signer_does_one_thing_at_a_time(root: Path) -> None:
+    path = root / "farm.toml"
+    path.write_text(path.read_text().replace('role = "signer"\n', 'role = "signer"\nbuilds = 2\n'))
+
+    with pytest.raises(ConfigError, match=r"farm\.toml.*the signer has builds = 1"):
+        load_farm(root)

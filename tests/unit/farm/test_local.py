@@ -95,10 +95,17 @@ def test_a_hand_over_store_that_is_one_for_all_stays(tmp_path: Path, store: str)
     ],
 )
 def test_a_farm_is_found_where_it_listens(tmp_path: Path, bind: str, url: str, host: str) -> None:
-    farm = farm_in(tmp_path, bind=bind)
+    farm = farm_in(tmp_path, bind=bind, www_bind=bind)
 
     assert (farm.url, farm.dialled) == (url, host)
-    assert farm.settings.bind == bind
+    assert (farm.settings.bind, farm.settings.www_bind) == (bind, bind)
+
+
+def test_pages_stay_on_this_machine_when_workers_come_from_elsewhere(tmp_path: Path) -> None:
+    farm = farm_in(tmp_path, bind="0.0.0.0", operations_port=8011)  # noqa: S104 - binds nothing
+
+    assert farm.settings.www == "tcp:port=8010:interface=127.0.0.1"
+    assert farm.settings.operations == "tcp:port=8011:interface=127.0.0.1"
 
 
 def test_workers_elsewhere_dial_the_public_name(tmp_path: Path) -> None:

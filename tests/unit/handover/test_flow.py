@@ -22,10 +22,10 @@ from pipeline.errors import (
     UnsafeArchiveError,
 )
 from pipeline.handover.collect import collect
-from pipeline.handover.outputs import give_stage
+from pipeline.handover.outputs import Output, give_stage
 from pipeline.handover.places import environment_place, of_worker
 from pipeline.handover.runs import known_run
-from pipeline.model.farm import Claim, Claims, FailedJob
+from pipeline.model.farm import Claim, Claims, FailedJob, StageClaim
 from pipeline.model.naming import LEDGER_KEY
 from pipeline.stages import Stage
 from tests.factories import changed, digest
@@ -48,6 +48,14 @@ def farm(world: World, tmp_path: Path) -> Farm:
 def replaced(claim: Claim, **changes: object) -> Claim:
     """Return a claim whose one stage says something else."""
     return changed(claim, stages=(changed(claim.stages[0], **changes),))
+
+
+def given_to(
+    farm: Farm, worker: str, stage: str, key: str, directory: Path, like: StageClaim
+) -> StageClaim:
+    """Put an output under a key of one's choice; claim it with the environments of another."""
+    output = Output(stage=stage, key=key, directory=directory, environments=like.environments)
+    return give_stage(farm.store, of_worker(worker), output)
 
 
 def is_published(farm: Farm) -> bool:
@@ -402,9 +410,7 @@ def test_a_claim_leaves_nothing_where_the_output_of_another_job_belongs(farm: Fa
     own = farm.unit(run, hostile, "toy-linux-x86_64_v3")
     directory = hostile.ctx.work.stage_directory("package", own.stages[1].key)
     key = honest.stages[1].key
-    foreign = give_stage(
-        farm.store, of_worker("two"), "package", key, directory, own.stages[1].environments
-    )
+    foreign = given_to(farm, "two", "package", key, directory, own.stages[1])
     lied = changed(own, stages=(own.stages[0], foreign, own.stages[2]))
 
     with pytest.raises(ClaimError, match="does not have the key") as caught:
@@ -422,9 +428,7 @@ def test_a_key_that_nobody_asked_for_is_not_taken_over(farm: Farm) -> None:
     claim, key = farm.unit(run, worker), digest("the job of another platform")
     given = claim.stages[0]
     directory = worker.ctx.work.stage_directory("translate", given.key)
-    foreign = give_stage(
-        farm.store, of_worker("one"), "translate", key, directory, given.environments
-    )
+    foreign = given_to(farm, "one", "translate", key, directory, given)
 
     with pytest.raises(ClaimError, match="does not have the key"):
         farm.collect(run, changed(claim, stages=(foreign,)))
@@ -526,3 +530,17 @@ def test_what_is_said_of_an_image_is_checked(farm: Farm) -> None:
 
     with pytest.raises(RunError, match="is no description of an image"):
         farm.unit(run, farm.machine("one"))
+
+
+def test_what_is_no_output_at_a_workers_place_is_named_to_be_removed(farm: Farm) -> None:
+    run = farm.prepare()
+    worker = farm.machine("one")
+    claim = farm.unit(run, worker)
+    place = farm.directory / "handover" / claim.stages[0].place
+    place.write_bytes(b"damaged")
+
+    with pytest.raises(StoreError, match=r"workers/one/translate/.*is no output.*Remove it"):
+        farm.unit(run, worker)
+
+    place.unlink()
+    assert len(farm.collect(run, farm.unit(run, worker)).releases) == 1
