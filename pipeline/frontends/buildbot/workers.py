@@ -147,8 +147,10 @@ class Fit:
     def lacking(self, builder: Any, job: PreparedJob | None) -> str | None:
         """Return why no worker that is there could do a request, or None if one could.
 
-        A *job* of None is a unit of the signer.
+        A *job* of None is a unit of the signer, a *builder* of None one that was taken away.
         """
+        if builder is None:
+            return "the farm's configuration has no builder for it any more"
         there = {found.worker.workername: found.worker for found in builder.workers}
         reasons = []
         for name in builder.config.workernames:
