@@ -24,7 +24,9 @@ from pipeline.model.farm import (
 )
 
 RELEASES_AT_A_TIME: Final = 8
-COORDINATORS: Final = tuple(f"coordinator-{number + 1}" for number in range(RELEASES_AT_A_TIME))
+COORDINATORS: Final = tuple(
+    f"{units.COORDINATOR}{number + 1}" for number in range(RELEASES_AT_A_TIME)
+)
 """Workers in the master's process that wait for units; a worker does a builder's builds in turn."""
 
 
