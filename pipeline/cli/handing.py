@@ -55,6 +55,8 @@ from pipeline.stages import Stage
 KIND: Final = re.compile(r"(linux|darwin|windows)/([A-Za-z0-9_]+)")
 HANDED_OVER: Final = (Stage.TRANSLATE, Stage.PACKAGE, Stage.VERIFY)
 """The stages that a worker may do for others."""
+DECIDED: Final = ("platform", "interpreter_version", "source", "mode", "stage", "provision", "farm")
+"""Options that begin a run, so that they are too late for a part of it."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -123,6 +125,7 @@ def add_claims(parser: argparse.ArgumentParser) -> None:
 
 def do_unit(arguments: argparse.Namespace, console: Console) -> int:
     """Do one job of a run, and print the claim."""
+    _refuse_decided(arguments)
     identifier, worker = _one_name(arguments), _worker_name(arguments)
     ctx = make_context(arguments, console)
     farm = _farm(arguments)
@@ -142,6 +145,11 @@ def do_unit(arguments: argparse.Namespace, console: Console) -> int:
 
 def do_collect(arguments: argparse.Namespace, console: Console) -> int:
     """Make the releases of a run from what workers claim, and print what came out."""
+    _refuse_decided(arguments)
+    if arguments.names:
+        names = " ".join(arguments.names)
+        msg = f"command line: --run collects all of a run: leave out {names}."
+        raise ConfigError(msg)
     if arguments.claims is None:
         msg = "command line: --run needs --claims FILE here: what the workers claim to have made."
         raise ConfigError(msg)
@@ -264,6 +272,21 @@ def _with_channel(ctx: Context, arguments: argparse.Namespace) -> Context:
     )
     config = ctx.config.model_copy(update={"channels": channels})
     return Context(**{**vars(ctx), "config": config})
+
+
+def _refuse_decided(arguments: argparse.Namespace) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name in DECIDED:
+        if getattr(arguments, name, None):
+            msg = (
+                f"command line: --{name.replace('_', '-')} says nothing with --run, whose plan "
+                "`prepare` has made. Leave one of them out."
+            )
+            raise ConfigError(msg)
 
 
 def _one_name(arguments: argparse.Namespace) -> str:

@@ -42,6 +42,7 @@ from pipeline.farm.overview import (
     WorkerStanding,
     standing,
 )
+from pipeline.farm.settings import read_secret
 from pipeline.farm.units import RELEASE
 from pipeline.model.base import pretty_json
 from pipeline.model.configs import Config
@@ -70,7 +71,8 @@ def add_farm_options(parser: argparse.ArgumentParser) -> None:
         "--farm-password-file",
         type=Path,
         metavar="FILE",
-        help=f"where the password is; else it is in {VARIABLE}, or asked for on a terminal",
+        help="where the password is, readable for nobody else; without it, it is in "
+        f"{VARIABLE}, or asked for on a terminal",
     )
     group.add_argument(
         "--farm-insecure",
@@ -208,11 +210,7 @@ def _logged_in(arguments: argparse.Namespace) -> Farm:
 def _password(arguments: argparse.Namespace, environment: Mapping[str, str]) -> str:
     path: Path | None = arguments.farm_password_file
     if path is not None:
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"command line: --farm-password-file {path}: {error}."
-            raise ConfigError(msg) from error
+        return read_secret(path)
     if VARIABLE in environment:
         return environment[VARIABLE]
     if not sys.stdin.isatty():

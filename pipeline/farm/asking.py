@@ -86,6 +86,8 @@ class Desk:
     def stop(self, name: str, reason: str, sleep: Callable[[float], None]) -> BuildRequest | None:
         """Stop the open run of that name; return its request, or None if there is none.
 
+        What it has given out is stopped too: the master does so only while a try is under way.
+
         Raises:
             FarmError: it has not stopped in a while, or the farm does not answer.
         """
@@ -96,6 +98,7 @@ class Desk:
         told: set[tuple[str, int]] = set()
         for _ in range(STOP_LOOKS):
             if self._insist(lambda: self._stopped(request.buildrequestid, told, reason)):
+                self._insist(lambda: self._stop_units(request.buildrequestid, reason))
                 return request
             sleep(STOP_WAIT)
         msg = f"{self.farm.address}: {name} has been told to stop, but goes on. Look at its page."
@@ -114,6 +117,13 @@ class Desk:
             self.farm.cancel_request(request, reason)
             told.add(("request", request))
         return False
+
+    def _stop_units(self, request: int, reason: str) -> None:
+        """Take back what the tries at a request have given out and has not ended."""
+        tries = [build.buildid for build in self.farm.builds([request])]
+        for unit in self.farm.children(tries, ()):
+            if not unit.complete:
+                self.farm.cancel_request(unit.buildrequestid, reason)
 
     def _builder(self) -> int:
         builders = {name: builder for builder, name in self.farm.builders().items()}

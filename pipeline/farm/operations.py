@@ -75,12 +75,12 @@ class WorkerState(Model):
 class RequestState(Model):
     """One request that waits. ``attempts`` is how often it was tried before.
 
-    ``has_worker``: one that may do it is there, if busy.
+    ``without`` is for how long no worker that may do it has been there; None if one is, if busy.
     """
 
     builder: str
     waiting: Seconds
-    has_worker: bool
+    without: Seconds | None = None
     attempts: int = 0
 
 
@@ -174,7 +174,7 @@ def health(state: FarmState, alarm_seconds: float) -> Health:
     """Return whether the farm can work, for a monitor that asks.
 
     It cannot if the database does not answer, if for *alarm_seconds* a worker was away that should
-    always be there, or a request waited for any worker that may do it.
+    always be there, or no worker was there that may do what waits.
     """
     reasons = [
         *([] if state.database else ["the database does not answer"]),
@@ -194,9 +194,22 @@ def _absent(state: FarmState, alarm_seconds: float) -> Iterable[str]:
 
 def _left_waiting(requests: Sequence[RequestState], alarm_seconds: float) -> Iterable[str]:
     for request in requests:
-        if not request.has_worker and request.waiting > alarm_seconds:
-            waited = _minutes(request.waiting)
-            yield f"{request.builder} has waited for {waited}, and no worker that fits is there"
+        if request.without is not None and request.without > alarm_seconds:
+            waited, without = _minutes(request.waiting), _minutes(request.without)
+            yield (
+                f"{request.builder} has waited for {waited}, and no worker that fits has been "
+                f"there for {without}"
+            )
+
+
+def lacking_since(
+    before: Mapping[int, datetime], lacking: Iterable[int], now: datetime
+) -> dict[int, datetime]:
+    """Return since when each request of *lacking* has had no worker that may do it.
+
+    *before* is what the last look returned; a request that is new or had a worker begins now.
+    """
+    return {request: before.get(request, now) for request in lacking}
 
 
 def _minutes(seconds: float) -> str:

@@ -14,8 +14,8 @@ from pipeline.model.farm import Facts
 
 # Of a worker's info files the master tells others this one; it has what info/facts has.
 FACTS_IN: Final = "host"
-OWN_WORKERS: Final = "__"
-"""What the names of Buildbot's own workers begin with."""
+OWN_WORKERS: Final = ("__", units.COORDINATOR)
+"""What the names of the master's own workers begin with: of Buildbot's, and of ours."""
 LONG_WAIT: Final = 60.0  # seconds for which a request may wait for a worker that is just starting
 STATES: Final[Mapping[int, str]] = {
     0: "done",

@@ -4,6 +4,7 @@ A JSON file beside ``master.cfg``, written by ``nox -s farm`` or by the machine'
 no secret: those are files in a directory that only the master's user may read.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -116,14 +117,17 @@ def read_secret(path: Path) -> str:
     """Return the secret in the file at *path*, without the newline at its end.
 
     Raises:
-        ConfigError: there is none, it is empty, or somebody else can read it.
+        ConfigError: there is none, it is empty, it cannot be read, or somebody else can read it.
     """
     try:
         mode, data = path.stat().st_mode, path.read_bytes()[:MOST_OF_A_SECRET]
     except FileNotFoundError as error:
         msg = f"{path}: no such file. Write the secret into it, with mode 0600."
         raise ConfigError(msg) from error
-    if mode & 0o077:
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}. Write the secret into a file of yours."
+        raise ConfigError(msg) from error
+    if os.name == "posix" and mode & 0o077:  # on Windows the mode does not say who can read it
         msg = f"{path}: others can read this secret. Change it, then: chmod 600 {path}"
         raise ConfigError(msg)
     found = data.decode("utf-8", "replace").strip()

@@ -274,7 +274,7 @@ def running() -> Iterator[Bench]:
         server = started_server(address)
         client_of(address).create_bucket(Bucket=BUCKET)
         path = farm.root / "translation_configs" / "farm.toml"
-        text = path.read_text().split("[hand_over]")
+        text = path.read_text().replace("orphan_minutes = 1\n", "").split("[hand_over]")
         tables = text[1][text[1].index("[workers.") :]
         s3 = f'{{ endpoint = "http://{address}:{STORE}", addressing = "path" }}'
         path.write_text(f'{text[0]}[hand_over]\nstore = "s3://{BUCKET}/farm"\ns3 = {s3}\n{tables}')

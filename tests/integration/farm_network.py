@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,15 @@ def command(*argv: str | Path) -> None:
     assert done.returncode == 0, f"{argv}: {done.stderr}"
 
 
+def failure(step: Callable[[], None]) -> Exception | None:
+    """Do a step; return what went wrong, so that others can be done all the same."""
+    try:
+        step()
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        return error
+    return None
+
+
 @dataclass
 class Machine:
     """A network namespace with an address, and the one process that makes it a machine."""
@@ -105,6 +115,12 @@ class Machine:
             self.running.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.kill()
+
+    def reap(self) -> None:
+        """Stop what the process has detached, with its containers: nobody follows it any more."""
+        for place in sorted(self.directory.glob("base/jobs/*/detached/*/")):
+            work = place.parents[1]
+            command(sys.executable, "-m", "pipeline", "reap", place.name, "--work", work)
 
     def cut(self, other: "Machine") -> None:
         """Drop silently what comes from *other*, so that connections stay half open."""
@@ -155,11 +171,21 @@ class Network:
         return machine
 
     def close(self) -> None:
-        """Stop every process and take all namespaces away, with their devices."""
-        for machine in reversed(self._machines):
-            machine.stop()
-        for space in (*(machine.space for machine in self._machines), self._hub):
-            command("ip", "netns", "del", space)
+        """Stop every process and take all namespaces away; what fails does not keep the rest.
+
+        Raises:
+            ExceptionGroup: of what has failed.
+        """
+        spaces = [*(machine.space for machine in self._machines), self._hub]
+        steps: list[Callable[[], None]] = [
+            *(machine.stop for machine in reversed(self._machines)),
+            *(machine.reap for machine in self._machines),
+            *(partial(command, "ip", "netns", "del", space) for space in spaces),
+        ]
+        failures = [error for step in steps if (error := failure(step)) is not None]
+        if failures:
+            msg = "the network is not taken away cleanly"
+            raise ExceptionGroup(msg, failures)
 
     def _in_hub(self, *words: str) -> None:
         command("ip", "-n", self._hub, *words)
@@ -306,7 +332,7 @@ def _write_farm(farm: FarmNetwork, workers: Mapping[str, str]) -> None:
     configs = farm.root / "translation_configs"
     tables = "".join(f"[workers.{name}]\n{lines}\n" for name, lines in workers.items())
     (configs / "farm.toml").write_text(
-        f'url = "{farm.url}"\nkeepalive_seconds = 20\nrejoin_seconds = 20\n'
+        f'url = "{farm.url}"\nkeepalive_seconds = 20\nrejoin_seconds = 20\norphan_minutes = 1\n'
         f'[hand_over]\nstore = "{farm.network.directory.parent / "handover"}"\n{tables}'
     )
     channels = configs / "channels.toml"

@@ -91,7 +91,7 @@ def do(place: str, name: str, work: str, verb: list[str]) -> int:
             after = ", after 6 s of annotate" if number else ""
             say(f"  {step}: {phase} ({number + 1}/2){after}")
         end = time.monotonic() + how.get("seconds", 0.1) / 2
-        while time.monotonic() < end:
+        while time.monotonic() < end or not (HERE / how.get("until", "")).exists():
             time.sleep(0.1)
             if not how.get("silent"):
                 say("[a line of a log]")

@@ -1,5 +1,6 @@
 """A whole farm on this machine: made, looked after, copied, found again; who dials it in vain."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from pipeline.effects.process import ProcessRunner
 from pipeline.errors import ConfigError, DialError
 from pipeline.farm.certificates import Files, ensure_certificates
 from tests.integration.conftest import ROOT
-from tests.integration.local_farm import LocalFarm, lives, running_farm, wait_for
+from tests.integration.local_farm import LONGEST, LocalFarm, lives, running_farm, wait_for
 from tests.integration.postgresql import NO_SERVER, programs, running_postgresql
 
 PARTS = ("master", "signer", "worker-1", "worker-2")
@@ -88,12 +89,17 @@ def test_a_worker_with_another_password_is_not_let_in(farm: LocalFarm, tmp_path:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
+    deadline = threading.Timer(LONGEST, os.killpg, (process.pid, signal.SIGKILL))
 
+    deadline.start()
     refused = next((line for line in lines if "unauthorized login" in line), None)
-    process.kill()
+    deadline.cancel()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.stdout.close()
     process.wait()
 

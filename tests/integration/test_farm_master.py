@@ -278,18 +278,20 @@ def test_stopped_release_stops_its_jobs_and_what_they_started(farm: Farm) -> Non
 
 def test_request_of_a_release_goes_before_that_of_a_nightly(farm: Farm) -> None:
     """Stock Trigger gives every unit the priority of its scheduler."""
-    wanted = only_two(memory=4)
-    farm.plan(wanted, units={wanted.identifier: {"seconds": 7}})
+    wanted, may_end = only_two(memory=4), farm.base / "first-may-end"
+    farm.plan(wanted, units={wanted.identifier: {"until": may_end.name}})
     first = farm.submit("busy")
     eventually("a start", lambda: farm.started(wanted.identifier))
     farm.plan(wanted)
 
     nightly = farm.submit("nightly", priority=0)
-    farm.child(nightly, wanted.identifier)
+    later = farm.child(nightly, wanted.identifier)
     release = farm.submit("release", priority=10)
     waiting = farm.child(release, wanted.identifier)
-    assert not farm.asked(waiting)["claimed"]
+    claimed = [farm.asked(request)["claimed"] for request in (later, waiting)]
+    may_end.touch()
 
+    assert claimed == [False, False]
     assert [farm.finished(request) for request in (first, nightly, release)] == [SUCCESS] * 3
     runs = [name.split("-")[0] for _, name, _ in farm.events("start") if "aarch64" in name]
     assert runs == [f"r{first}", f"r{release}", f"r{nightly}"]

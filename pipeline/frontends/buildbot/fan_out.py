@@ -251,7 +251,8 @@ class FanOut(BuildStep):
 
     def _give_up_if_lacking(self, name: str, request: int) -> None:
         """Cancel a unit that no worker which is there could have done for long."""
-        builder, now = self.master.botmaster.builders[name], self.master.reactor.seconds()
+        # Reading the configuration again may have taken the builder away.
+        builder, now = self.master.botmaster.builders.get(name), self.master.reactor.seconds()
         reason = self._fit.lacking(builder, self._jobs.get(name))
         if reason is None:
             self._lacking.pop(name, None)

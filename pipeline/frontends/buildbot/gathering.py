@@ -23,6 +23,7 @@ from pipeline.farm.operations import (
     RunReport,
     WorkerState,
     badges,
+    lacking_since,
     release_of,
     revision_of,
 )
@@ -54,6 +55,7 @@ class Gatherer:
         self._master = master
         self._started_at = started_at
         self._seen: dict[str, datetime] = {}
+        self._lacking: dict[int, datetime] = {}
         self._names: dict[int, str] = {}
         self._runs: dict[int, tuple[RunReport | None, Properties]] = {}
 
@@ -89,7 +91,7 @@ class Gatherer:
             "database": True,
             "workers": workers,
             "running": dict(Counter(builders)),
-            "requests": tuple([row async for row in self._requests(workers, state.at)]),
+            "requests": await self._requests(workers, state.at),
         }
         return state.model_copy(update=update)
 
@@ -109,20 +111,27 @@ class Gatherer:
             for name, worker in sorted(self._master.workers.workers.items())
         )
 
-    async def _requests(self, workers: Iterable[WorkerState], now: datetime) -> Any:
-        """Give the requests that nobody has begun."""
+    async def _requests(
+        self, workers: Iterable[WorkerState], now: datetime
+    ) -> tuple[RequestState, ...]:
+        """Return the requests that nobody has begun; remember who lacks a worker."""
         open_, unclaimed = (Filter(name, "eq", [False]) for name in ("complete", "claimed"))
         requests = await self._get("buildrequests", open_, unclaimed)
-        attempts = await self._attempts([request["buildrequestid"] for request in requests])
+        names = {row["buildrequestid"]: await self.builder(row["builderid"]) for row in requests}
+        attempts = await self._attempts(list(names))
         able = {row.name for row in workers if not row.paused and self._may_come(row)}
-        for request in requests:
-            builder = await self.builder(request["builderid"])
-            yield RequestState(
-                builder=builder,
-                waiting=max(0.0, (now - request["submitted_at"]).total_seconds()),
-                has_worker=bool(able & self._workers_of(builder)),
+        lacking = [row for row, builder in names.items() if not able & self._workers_of(builder)]
+        self._lacking = lacking_since(self._lacking, lacking, now)
+        without = {row: _seconds(since, now) for row, since in self._lacking.items()}
+        return tuple(
+            RequestState(
+                builder=names[request["buildrequestid"]],
+                waiting=_seconds(request["submitted_at"], now),
+                without=without.get(request["buildrequestid"]),
                 attempts=attempts[request["buildrequestid"]],
             )
+            for request in requests
+        )
 
     async def _attempts(self, requests: list[int]) -> Counter[int]:
         """Return how many builds each of *requests* has had."""
@@ -211,3 +220,7 @@ class Gatherer:
             row = await self._master.data.get(("builders", number))
             self._names[number] = row["name"]
         return self._names[number]
+
+
+def _seconds(since: datetime, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds())

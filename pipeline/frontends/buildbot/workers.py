@@ -24,7 +24,9 @@ from pipeline.model.farm import (
 )
 
 RELEASES_AT_A_TIME: Final = 8
-COORDINATORS: Final = tuple(f"coordinator-{number + 1}" for number in range(RELEASES_AT_A_TIME))
+COORDINATORS: Final = tuple(
+    f"{units.COORDINATOR}{number + 1}" for number in range(RELEASES_AT_A_TIME)
+)
 """Workers in the master's process that wait for units; a worker does a builder's builds in turn."""
 
 
@@ -147,8 +149,10 @@ class Fit:
     def lacking(self, builder: Any, job: PreparedJob | None) -> str | None:
         """Return why no worker that is there could do a request, or None if one could.
 
-        A *job* of None is a unit of the signer.
+        A *job* of None is a unit of the signer, a *builder* of None one that was taken away.
         """
+        if builder is None:
+            return "the farm's configuration has no builder for it any more"
         there = {found.worker.workername: found.worker for found in builder.workers}
         reasons = []
         for name in builder.config.workernames:

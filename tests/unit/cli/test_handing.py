@@ -148,6 +148,48 @@ def test_a_run_takes_one_job(command: Command) -> None:
     assert "--run takes one identifier" in message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--platform", "linux-x86_64"),
+        ("--interpreter-version", "1.2.4"),
+        ("--source", "."),
+        ("--mode", "native"),
+    ],
+)
+@pytest.mark.parametrize(
+    "verb", [("translate", "toy-linux-x86_64", "--worker", "one"), ("release",)]
+)
+def test_what_the_plan_of_a_run_has_decided_is_refused(
+    command: Command, verb: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    prepare(command)
+
+    status, output, message = command.run("one", *verb, "--run", "r1", *words)
+
+    assert (status, output) == (10, "")
+    assert f"{words[0]} says nothing with --run" in message
+
+
+@pytest.mark.parametrize("words", [("--stage",), ("--provision",), ("--farm", "https://farm.test")])
+def test_what_begins_a_release_does_not_collect_one(
+    command: Command, words: tuple[str, ...]
+) -> None:
+    status, _, message = command.run("signer", "release", "--run", "r1", *words)
+
+    assert status == 10
+    assert f"{words[0]} says nothing with --run" in message
+
+
+def test_all_of_a_run_is_collected(command: Command) -> None:
+    claims = command.write("claims.json", {"run": "r1", "claims": []})
+
+    status, _, message = command.run("s", "release", "toy", "--run", "r1", "--claims", claims)
+
+    assert status == 10
+    assert "--run collects all of a run: leave out toy" in message
+
+
 def test_a_stage_that_needs_a_key_is_no_workers(command: Command) -> None:
     status, _, message = command.run(
         "one", "sign", "toy-linux-x86_64", "--run", "r1", "--worker", "one"

@@ -149,12 +149,26 @@ def test_who_insists_sends_it_all_the_same(farm: FakeFarm) -> None:
 
 def test_a_password_file_goes_before_the_environment(farm: FakeFarm, tmp_path: Path) -> None:
     path = tmp_path / "password"
+    path.touch(mode=0o600)
     path.write_text("of the file\n")
 
     options = ("--farm-password-file", str(path), "--farm-user", "ci", "--detach")
     assert main([*SELECTED, *options]) == 0
 
     assert farm.asked_for[0] == "login ci of the file"
+
+
+def test_a_password_file_that_others_can_read_is_refused(
+    farm: FakeFarm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "password"
+    path.write_text("of the file\n")
+    path.chmod(0o644)
+
+    assert main([*SELECTED, "--farm-password-file", str(path), "--detach"]) == 10
+
+    assert "others can read this secret" in message(capsys)
+    assert farm.asked_for == []
 
 
 def test_a_password_file_that_is_not_there_is_told(

@@ -13,6 +13,7 @@ from tests.fake_farm import (
     make_build,
     make_request,
     make_submission,
+    make_unit,
     said,
 )
 
@@ -151,6 +152,22 @@ def test_a_run_that_waits_is_taken_back_and_stopped_if_it_has_begun_meanwhile() 
     assert [asked for asked in farm.asked_for if "not wanted" in asked] == [
         "cancel request 6: not wanted",
         "stop build 3: not wanted",
+    ]
+
+
+def test_what_an_earlier_try_gave_out_is_taken_back_too() -> None:
+    """Between two tries nobody but the client is there to stop it."""
+    farm = FakeFarm()
+    farm.add(make_request(6))
+    farm.begin(make_build(3, 6, builderid=1, **ended(5)))
+    farm.add(make_unit(7, "prepare", **ended(0)), make_unit(8, "demo-linux-x86_64"), parent=3)
+    farm.add(make_unit(9, "demo-linux-i686"), parent=4)
+
+    desk_of(farm).stop("demo", "not wanted", lambda _seconds: farm.add(make_request(6, **ended(6))))
+
+    assert [asked for asked in farm.asked_for if "not wanted" in asked] == [
+        "cancel request 6: not wanted",
+        "cancel request 8: not wanted",
     ]
 
 

@@ -22,6 +22,7 @@ from pipeline.farm.operations import (
     badges,
     health,
     job_names,
+    lacking_since,
     notice,
     release_of,
     required_workers,
@@ -105,7 +106,7 @@ def sample(
 
 def test_a_farm_with_its_workers_and_no_stuck_request_is_healthy() -> None:
     worker = WorkerState(name="w", connected=True, last_seen=NOW)
-    queued = RequestState(builder="demo-linux-x86_64", waiting=99999, has_worker=True)
+    queued = RequestState(builder="demo-linux-x86_64", waiting=99999)
 
     found = health(make_state(workers=(worker,), requests=(queued,)), 600)
 
@@ -130,8 +131,8 @@ def test_a_farm_with_its_workers_and_no_stuck_request_is_healthy() -> None:
             "worker never has been away for 60 min",
         ),
         (
-            {"requests": (RequestState(builder="b", waiting=601, has_worker=False),)},
-            "b has waited for 10 min, and no worker that fits is there",
+            {"requests": (RequestState(builder="b", waiting=7200, without=601),)},
+            "b has waited for 120 min, and no worker that fits has been there for 10 min",
         ),
     ],
 )
@@ -152,17 +153,29 @@ def test_what_stops_a_farm_is_said(overrides: dict[str, Any], reason: str) -> No
         },
         {"workers": (WorkerState(name="latent", connected=False, required=False),)},
         {"workers": (WorkerState(name="paused", connected=True, paused=True),)},
-        {"requests": (RequestState(builder="b", waiting=600, has_worker=False),)},
+        {"requests": (RequestState(builder="b", waiting=7200, without=600),)},
     ],
-    ids=["just away", "started when needed", "paused", "just waiting"],
+    ids=["just away", "started when needed", "paused", "its worker is just away"],
 )
 def test_what_is_no_fault_yet_is_healthy(overrides: dict[str, Any]) -> None:
     assert health(make_state(**overrides), 600).healthy
 
 
+def test_a_request_is_without_a_worker_from_the_first_look_that_sees_none() -> None:
+    first, later = NOW, NOW + timedelta(minutes=5)
+
+    begun = lacking_since({}, [7, 8], first)
+    went_on = lacking_since(begun, [8, 9], later)
+    again = lacking_since(went_on, [7, 8], later)
+
+    assert begun == {7: first, 8: first}
+    assert went_on == {8: first, 9: later}
+    assert again == {7: later, 8: first}
+
+
 def test_of_very_many_reasons_some_are_told() -> None:
     requests = tuple(
-        RequestState(builder=f"b{number}", waiting=601, has_worker=False) for number in range(99)
+        RequestState(builder=f"b{number}", waiting=601, without=601) for number in range(99)
     )
 
     assert len(health(make_state(requests=requests), 600).reasons) == 20
@@ -175,8 +188,8 @@ def test_metrics_of_one_moment_are_read_back_by_prometheus_own_parser() -> None:
             WorkerState(name="w2", connected=False, paused=True),
         ),
         requests=(
-            RequestState(builder="b", waiting=5, has_worker=True, attempts=2),
-            RequestState(builder="b", waiting=7, has_worker=False),
+            RequestState(builder="b", waiting=5, attempts=2),
+            RequestState(builder="b", waiting=7, without=7),
         ),
         running={"b": 2},
     )

@@ -57,8 +57,9 @@ def test_a_worker_that_does_not_say_what_it_can_do_is_shown_without(host: object
     assert standing(asked).workers[0].facts is None
 
 
-def test_buildbots_own_worker_is_not_shown() -> None:
-    asked = make_asked(workers=[make_worker(), make_worker(9, name="__Janitor")])
+@pytest.mark.parametrize("name", ["__Janitor", "coordinator-1"])
+def test_the_masters_own_workers_are_not_shown(name: str) -> None:
+    asked = make_asked(workers=[make_worker(), make_worker(9, name=name)])
 
     assert [worker.name for worker in standing(asked).workers] == ["worker-3"]
 

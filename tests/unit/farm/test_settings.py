@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.farm.settings import MasterSettings, database_url, read_settings, secret
+from pipeline.farm.settings import MasterSettings, database_url, read_secret, read_settings, secret
 
 
 def make_settings(directory: Path, **changed: Any) -> MasterSettings:
@@ -77,6 +77,11 @@ def test_secret_that_is_none_is_refused(tmp_path: Path, text: str, mode: int, sa
         secret(settings, "worker-one")
     with pytest.raises(ConfigError, match="no such file"):
         secret(settings, "worker-two")
+
+
+def test_a_directory_is_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_secret(tmp_path)
 
 
 def test_database_with_a_password_is_a_secret(tmp_path: Path) -> None:

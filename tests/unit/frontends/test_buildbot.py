@@ -20,7 +20,7 @@ from pipeline.farm.settings import MasterSettings
 from pipeline.frontends.buildbot.builders import make_builders
 from pipeline.frontends.buildbot.configuration import make_schedulers, master_config
 from pipeline.frontends.buildbot.process import FileHold, ServerHold, hold_of
-from pipeline.frontends.buildbot.workers import COORDINATORS, make_workers
+from pipeline.frontends.buildbot.workers import COORDINATORS, Fit, make_workers
 from pipeline.model.farm import FarmConfig, FarmWorker, NightlySchedule
 from tests.factories import CONFIGS, ROOT, make_config
 
@@ -116,6 +116,12 @@ def test_job_holds_the_memory_that_it_needs() -> None:
 
     assert [access.count for access in found] == [3]
     assert found[0].lockid.maxCountForWorker == {"signer": 2, "one": 8}
+
+
+def test_a_builder_that_the_configuration_has_no_more_is_lacking() -> None:
+    fit = Fit(CONFIG, make_farm(one={}))
+
+    assert fit.lacking(None, None) == "the farm's configuration has no builder for it any more"
 
 
 def test_latent_workers_are_buildbot_s(make_settings: Make) -> None:
