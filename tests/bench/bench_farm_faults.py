@@ -36,7 +36,7 @@ WORKERS: Final = {
     "two": "memory = 4\ndisk = 1\nbuilds = 2",
 }
 CREDENTIALS: Final = "[default]\naws_access_key_id = any\naws_secret_access_key = any\n"
-SMALL_DISK: Final = 100 << 20
+SMALL_DISK: Final = 15 << 20
 
 
 @dataclass
@@ -194,7 +194,7 @@ def wrong_digest(bench: Bench) -> Told:
 
 
 def disk_full(bench: Bench) -> Told:
-    """A worker whose disk has 100 MB: it cannot hold the translation."""
+    """A worker whose disk has 15 MB: it cannot hold the source."""
     worker = bench.farm.workers["one"]
     jobs = worker.directory / "base" / "jobs"
     shutil.rmtree(jobs, ignore_errors=True)
