@@ -76,6 +76,10 @@ class Bench:
             for row in last
         )
 
+    def connected(self) -> set[str]:
+        """Return the workers that the master sees."""
+        return self.farm.connected() & set(WORKERS)
+
     def published(self, version: str) -> int:
         """Return how often a release is in the ledger."""
         ledger = (self.farm.published / "ledger.json").read_text()
@@ -197,19 +201,26 @@ def disk_full(bench: Bench) -> Told:
     """A worker whose disk has 15 MB: it cannot hold the source."""
     worker = bench.farm.workers["one"]
     jobs = worker.directory / "base" / "jobs"
+    worker.stop()
     shutil.rmtree(jobs, ignore_errors=True)
     jobs.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "small", jobs], check=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "small", str(jobs)]
+    subprocess.run(command, check=True)
+    # A machine sees the mounts that there were when it started.
+    bench.farm.start_worker("one")
     bench.farm.workers["two"].stop()
+    eventually("worker one", lambda: {"signer", "one"} == bench.connected())
     try:
-        client = bench.submit(bench.new_source())
         before = len(bench.farm.builds(JOB))
+        client = bench.submit(bench.new_source())
         eventually("an attempt", lambda: len(bench.farm.builds(JOB)) > before, 300)
         eventually("its end", lambda: ended(bench), 300)
         bench.farm.start_worker("two")
         return finished(client), bench.attempts()
     finally:
+        worker.stop()
         subprocess.run(["umount", "-l", jobs], check=False)
+        bench.farm.start_worker("one")
 
 
 def ended(bench: Bench) -> bool:
