@@ -55,7 +55,18 @@ from pipeline.stages import Stage
 KIND: Final = re.compile(r"(linux|darwin|windows)/([A-Za-z0-9_]+)")
 HANDED_OVER: Final = (Stage.TRANSLATE, Stage.PACKAGE, Stage.VERIFY)
 """The stages that a worker may do for others."""
-DECIDED: Final = ("platform", "interpreter_version", "source", "mode", "stage", "provision", "farm")
+DECIDED: Final = (
+    "platform",
+    "interpreter_version",
+    "source",
+    "mode",
+    "stage",
+    "provision",
+    "farm",
+    "dry_run",
+    "store",
+    "base_url",
+)
 """Options that begin a run, so that they are too late for a part of it."""
 
 M = TypeVar("M", bound=BaseModel)

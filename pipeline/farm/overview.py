@@ -10,11 +10,11 @@ from pydantic import AwareDatetime
 from pipeline.effects.farm_api import Build, BuildRequest, MasterState, WorkerState, as_line
 from pipeline.farm import client, units
 from pipeline.model.base import Model
-from pipeline.model.farm import Facts
+from pipeline.model.farm import MASTERS_OWN, Facts
 
 # Of a worker's info files the master tells others this one; it has what info/facts has.
 FACTS_IN: Final = "host"
-OWN_WORKERS: Final = ("__", units.COORDINATOR)
+OWN_WORKERS: Final = ("__", MASTERS_OWN)
 """What the names of the master's own workers begin with: of Buildbot's, and of ours."""
 LONG_WAIT: Final = 60.0  # seconds for which a request may wait for a worker that is just starting
 STATES: Final[Mapping[int, str]] = {

@@ -31,8 +31,6 @@ from pipeline.model.platforms import LINUX, Mode, Platform, Worker, ways
 
 M = TypeVar("M", bound=Model)
 
-COORDINATOR: Final = "coordinator-"
-"""What the names of workers in the master's process begin with, which wait for the others."""
 PREPARE: Final = "prepare"
 COLLECT: Final = "collect"
 STALE: Final = "stale"

@@ -7,7 +7,7 @@ worker checks the claims and *collects*: packages, signs, publishes. Every docum
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
@@ -138,6 +138,10 @@ class MailConfig(Model):
     port: Annotated[int, Field(ge=1, le=65535)] = 25
 
 
+MASTERS_OWN: Final = "coordinator-"
+"""How the names of the workers in the master's process begin."""
+
+
 class FarmConfig(Model):
     """``farm.toml``.
 
@@ -179,6 +183,9 @@ class FarmConfig(Model):
         signers = [row for row in self.workers.values() if row.role is Role.SIGNER]
         if len(signers) != 1:
             msg = f"exactly one worker has role = 'signer', not {len(signers)}"
+            raise ValueError(msg)
+        if any(name.startswith(MASTERS_OWN) for name in self.workers):
+            msg = f"workers whose names begin with {MASTERS_OWN!r} are the master's own"
             raise ValueError(msg)
         if signers[0].builds != 1:
             msg = "the signer has builds = 1: its runs share one directory, so they take turns"

@@ -997,3 +997,11 @@ def test_a_signer_does_one_thing_at_a_time(root: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"farm\.toml.*the signer has builds = 1"):
         load_farm(root)
+
+
+def test_a_worker_is_not_named_as_the_masters_own(root: Path) -> None:
+    path = root / "farm.toml"
+    path.write_text(path.read_text().replace("[workers.worker-1]", "[workers.coordinator-9]"))
+
+    with pytest.raises(ConfigError, match=r"farm\.toml.*are the master's own"):
+        load_farm(root)

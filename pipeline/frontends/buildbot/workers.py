@@ -15,6 +15,7 @@ from pipeline.frontends.buildbot.deferring import deferred
 from pipeline.frontends.buildbot.orders import job_of
 from pipeline.model.configs import Config
 from pipeline.model.farm import (
+    MASTERS_OWN,
     DockerLatent,
     Ec2Latent,
     FarmConfig,
@@ -24,9 +25,7 @@ from pipeline.model.farm import (
 )
 
 RELEASES_AT_A_TIME: Final = 8
-COORDINATORS: Final = tuple(
-    f"{units.COORDINATOR}{number + 1}" for number in range(RELEASES_AT_A_TIME)
-)
+COORDINATORS: Final = tuple(f"{MASTERS_OWN}{number + 1}" for number in range(RELEASES_AT_A_TIME))
 """Workers in the master's process that wait for units; a worker does a builder's builds in turn."""
 
 
