@@ -338,7 +338,7 @@ def test_job_that_kills_its_workers_is_given_up(farm: Farm) -> None:
     assert results == WARNINGS
     assert farm.started(deadly.identifier) == 2
     _, failed = claims_of(farm)
-    assert "the worker was lost in 2 attempts" in failed[deadly.identifier]
+    assert "given up after 2 attempts: the worker was lost" in failed[deadly.identifier]
 
 
 def jobs_under_way(farm: Farm, name: str) -> int:
