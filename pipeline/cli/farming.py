@@ -225,18 +225,7 @@ def _add_farm(verbs: Verbs) -> None:
         "--database", metavar="URL", help="PostgreSQL, without a password (default: sqlite)"
     )
     add_dry_run(parser, "show what would run, and do nothing")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--backup", type=Path, metavar="FILE", help="copy it, also while it runs")
-    what.add_argument("--restore", type=Path, metavar="FILE", help="make it of such a copy")
-    what.add_argument(
-        "--prepare-only", action="store_true", help="make it for machines of its own; start nothing"
-    )
-    what.add_argument(
-        "--run",
-        dest="run_then",
-        action="store_true",
-        help=f"run the verb behind -- when it is ready, then stop it; {URL_WORD} is its address",
-    )
+    _add_what(parser)
     parser.add_argument(
         "--host",
         action="append",
@@ -250,6 +239,22 @@ def _add_farm(verbs: Verbs) -> None:
         "farm",
         "farm --run -- release demo --farm URL",
         "farm --backup farm.tar",
+    )
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    """Add what is done instead of running until Ctrl-C; one of it."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--backup", type=Path, metavar="FILE", help="copy it, also while it runs")
+    what.add_argument("--restore", type=Path, metavar="FILE", help="make it of such a copy")
+    what.add_argument(
+        "--prepare-only", action="store_true", help="make it for machines of its own; start nothing"
+    )
+    what.add_argument(
+        "--run",
+        dest="run_then",
+        action="store_true",
+        help=f"run the verb behind -- when it is ready, then stop it; {URL_WORD} is its address",
     )
 
 

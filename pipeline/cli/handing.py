@@ -31,7 +31,7 @@ from pipeline.effects.http_store import HttpStore
 from pipeline.effects.retry import PATIENT
 from pipeline.effects.store import Store
 from pipeline.effects.stores import open_store
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError, RunError, StoreError
 from pipeline.farm.units import unit_workers
 from pipeline.handover.collect import collect
 from pipeline.handover.policy import bucket_policy
@@ -176,8 +176,7 @@ def do_collect(arguments: argparse.Namespace, console: Console) -> int:
         channel = open_channel(ctx, run.plan.channel_config, arguments)
         outcome = collect(ctx, store, run, claims, channel, arguments.last)
         if farm is not None:
-            forgotten = forget_old(ctx.work, store, ctx.now(), farm.keep_days)
-            console.line(f"{len(forgotten)} outputs forgotten, older than {farm.keep_days} days")
+            _forget(ctx, store, farm.keep_days)
     tables.show_outcome(console, outcome, channel.sites[0])
     collected = Collected(
         run=run.run,
@@ -188,6 +187,16 @@ def do_collect(arguments: argparse.Namespace, console: Console) -> int:
     )
     sys.stdout.write(pretty_json(collected).decode())
     return 0
+
+
+def _forget(ctx: Context, store: Store, days: int) -> None:
+    """Forget old outputs; what is published is that, also where this fails."""
+    try:
+        forgotten = forget_old(ctx.work, store, ctx.now(), days)
+    except (OSError, StoreError) as error:
+        ctx.console.warn(f"old outputs could not be forgotten: {error}")
+    else:
+        ctx.console.line(f"{len(forgotten)} outputs forgotten, older than {days} days")
 
 
 def hand_over_store(ctx: Context, farm: FarmConfig | None, arguments: argparse.Namespace) -> Store:

@@ -270,3 +270,24 @@ def test_a_full_disk_is_told_as_one(
 
     assert status == 73
     assert "/work/out: No space left on device. Make room there" in message
+
+
+def test_a_release_is_told_of_also_where_nothing_can_be_forgotten(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr("pipeline.cli.handing.forget_old", broken)
+    prepare(command)
+    claim = Claim.model_validate_json(translate(command, "--worker", "one")[1])
+    data = {"run": "r1", "claims": [claim.model_dump(mode="json")]}
+    claims = ("--claims", command.write("claims.json", data))
+
+    status, output, message = command.run(
+        "signer", "release", "--run", "r1", "--hand-over", "handover", *claims
+    )
+
+    assert status == 0
+    assert len(Collected.model_validate_json(output).releases) == 1
+    assert "old outputs could not be forgotten" in message

@@ -12,8 +12,8 @@ from pipeline.handover.retention import forget_old
 from tests.fakes import NOW
 
 FILES = (
-    "workers/one/translate/a.tar",
-    "trusted/source/b.tar",
+    "workers/one/translate/aaaa.tar",
+    "trusted/source/bbbb.tar",
     "trusted/runs/r1.json",
     "trusted/environments/c.json",
     "trusted/images/d.tar.zst",
@@ -73,3 +73,19 @@ def test_of_what_was_handed_over_what_all_runs_share_stays(
 
 def test_nothing_is_forgotten_before_its_time(work: WorkDirectory, store: LocalStore) -> None:
     assert forget_old(work, store, NOW, days=16) == []
+
+
+def test_what_a_run_that_stays_names_is_not_forgotten(
+    work: WorkDirectory, store: LocalStore
+) -> None:
+    """A run may reuse, today, what was made a month ago."""
+    output(work, "old", days=30)
+    kept = output(work, "reused", days=30)
+    run = aged(store.root / "trusted" / "runs" / "r2.json", days=0)
+    run.write_text('{"key": "reused", "source": "trusted/source/bbbb.tar"}')
+
+    forgotten = forget_old(work, store, NOW, days=14)
+
+    assert kept.is_dir()
+    assert store.root / "trusted" / "source" / "bbbb.tar" not in forgotten
+    assert {path.name for path in forgotten} == {"old", "aaaa.tar", "r1.json"}
